@@ -1,0 +1,195 @@
+"""Plan before, manifest after: what the driver decides for the tasks, and what it makes of their answers."""
+
+import datetime as dt
+import hashlib
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines import statistics
+from pipelines.catalogue import Catalogue
+from pipelines.config import Config
+from pipelines.plan import Plan
+from pipelines.publication import Publication
+from pipelines.sink import ShardWriter
+from pipelines.split import SPLITS
+from schemas import codec, wire
+from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
+from schemas.metadata import schema_pbtxt
+from schemas.record import Field, RecordSpec
+
+if TYPE_CHECKING:
+    from pipelines.job import Used
+
+ITEMS_A_STEP = 1 << 16
+_PACKAGES = ("pyspark", "pyarrow", "numpy", "google-crc32c", "pydantic")
+
+
+def plan_for(
+    config: Config, publication: Publication, counted: Catalogue, user_fields: tuple[Field, ...],
+    user_vocabularies: dict[str, list[str]],
+) -> Plan:  # fmt: skip
+    """The plan of a job, with the files that its tasks share already in the work folder."""
+    counted.store(publication.work / "catalogue.arrow")
+    vocabulary_path = ""
+    if user_vocabularies:
+        vocabulary_path = str(publication.work / "user_vocabularies.arrow")
+        table = pa.table({name: pa.array([values], pa.large_list(pa.large_string())) for name, values in user_vocabularies.items()})
+        with pa.OSFile(vocabulary_path, "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
+    record = RecordSpec(
+        user=user_fields,
+        item=counted.fields,
+        history=tuple(config.history.features),
+        history_length=config.history.length,
+        layout=config.layout.kind,
+        clicks=config.layout.clicks,
+        negatives=config.negatives.count,
+        per=config.negatives.per,
+        mask=config.negatives.shortage == "mask",
+    )
+    return Plan(
+        root=str(publication.root),
+        run=publication.run,
+        catalogue=str(publication.work / "catalogue.arrow"),
+        item_fields=counted.fields,
+        record=record,
+        ties=config.history.ties,
+        exclude=config.negatives.exclude,
+        shortage=config.negatives.shortage,
+        epochs=config.negatives.epochs,
+        seed=config.negatives.seed,
+        shards=config.output.shards,
+        compression=config.output.compression,
+        user_vocabularies=vocabulary_path,
+    )
+
+
+def stored_vocabularies(publication: Publication, vocabularies: dict[str, list[str]]) -> dict[str, StoredFile]:
+    """vocabulary/<feature>.txt of each, staged until the commit."""
+    files = {}
+    for name, values in vocabularies.items():
+        text = "".join(f"{escape(value)}\n" for value in values)
+        files[name] = publication.stage(f"vocabulary/{name}.txt", text.encode())
+    return files
+
+
+def item_split(plan: Plan, counted: Catalogue) -> tuple[Split, int]:
+    """Writes items/: one record an item, in `item_index` order; (its shards, their digest)."""
+    writer = ShardWriter(plan.root, "items", f"00000-of-00001-{plan.run}", plan.compression)
+    columns = plan.record.item_columns()
+    for begin in range(0, len(counted), ITEMS_A_STEP):
+        rows = np.arange(begin, min(begin + ITEMS_A_STEP, len(counted)))
+        payloads = {
+            "item.index": wire.int_fragments(rows),
+            "item.count": wire.int_fragments(counted.counts[rows]),
+        }
+        for key in ("key", "title"):
+            texts = counted.table[key].chunk(0).slice(begin, len(rows)).to_pylist()
+            payloads[f"item.{key}"] = wire.bytes_fragments([(text or "").encode() for text in texts])
+        for field in counted.fields:
+            payloads[f"item.{field.name}"] = counted.fragments(field).values.take(pa.array(rows))
+        writer.write(codec.encode(columns, payloads))
+    writer.close()
+    shard = Shard(writer.path, writer.bytes, writer.crc32c, writer.records)
+    return Split.of([shard]), writer.digest
+
+
+def assembled(
+    config: Config, plan: Plan, counted: Catalogue, written: pa.Table, used: "Used", items: Split, items_digest: int,
+    vocabularies: dict[str, StoredFile], publication: Publication,
+) -> Manifest:  # fmt: skip
+    """The manifest of what the tasks say they wrote."""
+    rows = written.to_pylist()
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        shards = [
+            Shard(row["path"], row["bytes"], row["crc32c"], row["records"], row["clicks"], row["epoch"])
+            for row in rows if row["split"] == number and row["path"]
+        ]  # fmt: skip
+        splits[name] = Split.of(shards, plan.epochs if number == 0 else 1)
+    schema = publication.stage("schema.pbtxt", schema_pbtxt(plan.record).encode())
+    return Manifest(
+        record=plan.record,
+        splits=splits,
+        items=items,
+        vocabulary=vocabularies,
+        files={"schema": schema, **{f"rejected-{number}": file for number, file in enumerate(used.files)}},
+        config=config.model_dump(mode="json", exclude_none=True),
+        seed=plan.seed,
+        content_digest=_content_digest(rows, items_digest, vocabularies),
+        time_unit=used.time_unit,
+        proposal=_proposal(config, counted, rows),
+        rejected=used.rejected,
+        rows=used.rows,
+        unmatched_items=used.unmatched_items,
+        statistics=_statistics(counted, splits, rows, used),
+        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        run=plan.run,
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _content_digest(rows: list[dict[str, Any]], items_digest: int, vocabularies: dict[str, StoredFile]) -> str:
+    """SHA-256 over the digests of each split, the items and the vocabularies; shards and their order do not matter."""
+    totals = dict.fromkeys(SPLITS, 0)
+    for row in rows:
+        totals[SPLITS[row["split"]]] += int(row["digest"], 16)
+    parts = [f"{name} {total % (1 << 128):x}" for name, total in totals.items()]
+    parts += [f"items {items_digest:x}"]
+    parts += [f"vocabulary {name} {file.bytes} {file.crc32c}" for name, file in sorted(vocabularies.items())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _summed(rows: list[dict[str, Any]], name: str, dtype: Any, split: int | None = None) -> npt.NDArray[Any]:
+    arrays = [np.frombuffer(row[name], dtype) for row in rows if row[name] and (split is None or row["split"] == split)]
+    return np.sum(arrays, axis=0) if arrays else np.zeros(0, dtype)
+
+
+def _proposal(config: Config, counted: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    cells = statistics.Cells.of(counted.proposal)
+    observed = _summed(rows, "negatives", np.int64, split=0)
+    expected = _summed(rows, "expected", np.float64)
+    if config.negatives.per == "block":
+        expected = cells.probability * observed.sum()
+    lacking = sum(row["without_draws"] for row in rows)
+    return statistics.proposal_report(config.negatives.proposal.components, observed, expected, lacking)
+
+
+def _statistics(
+    counted: Catalogue, splits: dict[str, Split], rows: list[dict[str, Any]], used: "Used"
+) -> dict[str, Any]:
+    cells = statistics.Cells.of(counted.proposal)
+    edges = statistics.decile_edges(counted.counts)
+    train = splits["train"]
+    return {
+        "items": len(counted),
+        "items_clicked": int((counted.counts > 0).sum()),
+        "unmatched_users": used.unmatched_users,
+        "bytes_per_click": round(train.bytes / train.clicks, 2) if train.clicks else 0.0,
+        "decile_items": [int(edges[i + 1] - edges[i]) for i in range(10)],
+        "positives_by_decile": statistics.by_decile(_summed(rows, "positives", np.int64, 0), cells, edges),
+        "negatives_by_decile": statistics.by_decile(_summed(rows, "negatives", np.int64, 0), cells, edges),
+        "expected_by_decile": statistics.by_decile(cells.probability, cells, edges),
+        "draws_by_cell": _curve(cells, _summed(rows, "negatives", np.int64, 0), rows),
+        "history_lengths": statistics.history_report(_summed(rows, "histories", np.int64, 0)),
+    }
+
+
+def _curve(cells: statistics.Cells, observed: npt.NDArray[np.int64], rows: list[dict[str, Any]], points: int = 60) -> dict[str, Any]:
+    """Declared and observed draws over the popularity rank, in at most `points` runs of cells, for a plot."""
+    expected = _summed(rows, "expected", np.float64)
+    if not len(expected) or not expected.sum():
+        expected = cells.probability * observed.sum()
+    edges = np.unique(np.geomspace(1, len(cells) + 1, points).astype(np.int64)) - 1
+    sizes = np.add.reduceat(np.bincount(cells.cell, minlength=len(cells)), edges[:-1])
+    return {
+        "rank": [int(np.searchsorted(cells.cell, edge)) for edge in edges[:-1]],
+        "items": [int(size) for size in sizes],
+        "observed": [int(value) for value in np.add.reduceat(observed, edges[:-1])],
+        "expected": [round(float(value), 3) for value in np.add.reduceat(expected, edges[:-1])],
+    }

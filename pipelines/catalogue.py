@@ -1,0 +1,159 @@
+"""The catalogue: every item once, encoded, with its training frequency and the proposal's table, in one mapped file.
+
+The driver builds it from the item table, as it is small beside the clicks; executors map the Arrow file, so that all
+workers of a machine share its pages and none parses anything. Rows are in `item_index` order. Clicks carry an item's
+`number` (its position by key), known before any frequency is; `index_of_number` leads from there to the index.
+Cost: the encoded items and 28 bytes an item on the driver, the same again as shared pages on each machine.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import encoding
+from pipelines.config import Features
+from pipelines.encoding import Fragments
+from samplers.alias import AliasTable
+from samplers.proposal import CatalogueProposal
+from schemas.errors import DataError
+from schemas.features import Vocabulary
+from schemas.record import Field
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CheckedItems:
+    """Usable rows of the item table sorted by key, and the rejected ones with their reasons."""
+
+    table: pa.Table
+    rejected: pa.Table
+    read: int
+
+
+def checked_items(table: pa.Table, features: Features, where: str) -> CheckedItems:
+    """Sorts items by `key` and sets aside those without a key, with one that is taken, or with unusable numbers.
+
+    Args:
+      table: columns `key` (int64 or string), `title`, and one a feature, named after it.
+
+    Raises:
+      DataError: a column of the wrong type, or no usable item.
+    """
+    for name, spec in features.item.items():
+        encoding.check_type(name, spec, table.schema.field(name).type, where)
+    reason = np.full(table.num_rows, None, object)
+    for name, spec in features.item.items():
+        for text, rows in encoding.faults(name, spec, table[name].combine_chunks()):
+            reason[rows] = text
+    # Rows of one key are ordered by all they hold, so which of them stays does not depend on the order of reading.
+    content = pa.array([repr(row) for row in table.select([c for c in table.column_names if c != "key"]).to_pylist()]
+                       if _has_duplicates(table["key"]) else [""] * table.num_rows, pa.large_string())
+    usable = pa.array(np.array([1 if text else 0 for text in reason]))
+    order = pc.sort_indices(pa.table({"key": table["key"], "usable": usable, "content": content}),
+                            sort_keys=[("key", "ascending"), ("usable", "ascending"), ("content", "ascending")])
+    table, reason = table.take(order), reason[order.to_numpy()]
+    key = table["key"].combine_chunks()
+    repeated = np.zeros(len(key), bool)
+    if len(key) > 1:
+        repeated[1:] = pc.fill_null(pc.equal(key.slice(1), key.slice(0, len(key) - 1)), False).to_numpy(zero_copy_only=False)
+    reason[repeated] = "duplicate_key"
+    reason[pc.is_null(key).to_numpy(zero_copy_only=False)] = "null_key"
+    kept = pa.array(np.array([text is None for text in reason], bool))
+    rejected = table.filter(pc.invert(kept)).append_column("reason", pa.array([t for t in reason if t], pa.string()))
+    if not pc.any(kept).as_py():
+        raise DataError(f"{where}: no usable item ({table.num_rows} rows read); the catalogue would be empty")
+    return CheckedItems(table.filter(kept).combine_chunks(), rejected, table.num_rows)
+
+
+def _has_duplicates(key: pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(key, mode="all").as_py() < len(key))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items in `item_index` order: table columns key, title, count and the fragments of every feature."""
+
+    table: pa.Table
+    fields: tuple[Field, ...]
+    index_of_number: Ints
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def counts(self) -> Ints:
+        """[items] training clicks."""
+        return self.table["count"].to_numpy()
+
+    def fragments(self, field: Field) -> Fragments:
+        """[items] fragments of one feature."""
+        lengths = f"{field.name}.lengths"
+        return Fragments(
+            self.table[field.name].chunk(0),
+            self.table[lengths].chunk(0) if lengths in self.table.column_names else None,
+        )
+
+    @property
+    def proposal(self) -> CatalogueProposal:
+        """The proposal that was stored with the catalogue."""
+        columns = {name: self.table[name].to_numpy() for name in ("threshold", "alias", "mass")}
+        return CatalogueProposal(AliasTable(**columns, one=int(columns["mass"].sum())))
+
+    def with_proposal(self, proposal: CatalogueProposal) -> "Catalogue":
+        """The catalogue with a proposal's table beside its items."""
+        table = self.table
+        for name in ("threshold", "alias", "mass"):
+            table = table.append_column(name, pa.array(getattr(proposal.table, name)))
+        return Catalogue(table, self.fields, self.index_of_number)
+
+    def store(self, path: Path) -> None:
+        """Writes the file that executors map."""
+        table = self.table.append_column("index_of_number", pa.array(self.index_of_number))
+        with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
+
+
+def build(items: CheckedItems, counts_by_number: Ints, features: Features) -> tuple[Catalogue, dict[str, list[str]]]:
+    """(catalogue, vocabularies by feature) of the checked items and their training clicks [items, by number]."""
+    order = np.lexsort((np.arange(len(counts_by_number)), -counts_by_number))
+    index_of_number = np.empty_like(order)
+    index_of_number[order] = np.arange(len(order))
+    table, counts = items.table.take(pa.array(order)).combine_chunks(), counts_by_number[order]
+    columns = {
+        "key": encoding.texts(table["key"].combine_chunks()),
+        "title": table["title"].combine_chunks().cast(pa.large_string()),
+        "count": pa.array(counts, pa.int64()),
+    }
+    fields, vocabularies = [], {}
+    for name, spec in features.item.items():
+        column = table[name].combine_chunks()
+        boundaries = getattr(spec, "boundaries", None)
+        if isinstance(spec, Vocabulary):
+            vocabularies[name] = encoding.vocabulary(spec, encoding.value_weights(spec, column, counts))
+        elif getattr(spec, "quantiles", None):
+            trained = encoding.numbers(column)[counts > 0]
+            boundaries = encoding.quantile_boundaries(trained, spec.quantiles)  # type: ignore[union-attr]
+        values = vocabularies.get(name)
+        field = encoding.resolved(name, spec, len(values or ()), boundaries)
+        text = None if values is None else pa.array(values, pa.large_string())
+        fragments = encoding.encoded(field, text, column)
+        columns[name] = fragments.values
+        if fragments.lengths is not None:
+            columns[f"{name}.lengths"] = fragments.lengths
+        fields.append(field)
+    return Catalogue(pa.table(columns), tuple(fields), index_of_number), vocabularies
+
+
+@functools.lru_cache(maxsize=1)
+def mapped(path: str, fields: tuple[Field, ...]) -> Catalogue:
+    """The stored catalogue, memory-mapped: a worker pays for the pages it touches, once a machine."""
+    with pa.memory_map(path) as source:
+        table = pa.ipc.open_file(source).read_all()
+    numbers = table["index_of_number"].to_numpy()
+    return Catalogue(table.drop_columns(["index_of_number"]), fields, numbers)

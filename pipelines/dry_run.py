@@ -1,0 +1,1 @@
+def text(spark, config): return ""

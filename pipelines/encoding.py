@@ -1,0 +1,185 @@
+"""Encodes columns of entities (items, users) as features: whole Arrow columns at a time, the same code for both sides.
+
+A feature is resolved first (its vocabulary or boundaries, from the training window) and then encoded as fragments, one an
+entity: what that entity adds to any record that mentions it. Values of a vocabulary are text, so that 7 and "7" are one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import wire
+from schemas.errors import DataError
+from schemas.features import Buckets, FeatureSpec, Plain, Vocabulary
+from schemas.record import Field
+
+Ints = npt.NDArray[np.int64]
+
+OUT_OF_VOCABULARY = "[OOV]"
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """Encoded values of n entities: values [n] fragments; lengths [n] fragments where the feature is a list."""
+
+    values: pa.LargeBinaryArray
+    lengths: pa.LargeBinaryArray | None = None
+
+    def take(self, rows: Ints) -> "Fragments":
+        """The fragments of these entities, in this order."""
+        index = pa.array(rows)
+        return Fragments(self.values.take(index), None if self.lengths is None else self.lengths.take(index))
+
+
+def check_type(name: str, spec: FeatureSpec, column: pa.DataType, where: str) -> None:
+    """Raises a DataError where a column's type cannot be encoded as the spec asks."""
+    is_list = pa.types.is_list(column) or pa.types.is_large_list(column) or pa.types.is_fixed_size_list(column)
+    value = column.value_type if is_list else column
+    number = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_decimal(value)
+    plain_text = pa.types.is_string(value) or pa.types.is_large_string(value)
+    if spec.shape == "scalar" and is_list:
+        advice = "shape: list" if isinstance(spec, Vocabulary) else "shape: [n]"
+        raise DataError(f"{where}: feature {name!r} expects one value a row, the column is {column}; give it {advice}")
+    if spec.shape != "scalar" and not is_list:
+        raise DataError(f"{where}: feature {name!r} expects lists, the column is {column}; leave its shape out")
+    if isinstance(spec, Vocabulary):
+        if not (number or plain_text or pa.types.is_boolean(value) or pa.types.is_date(value)):
+            raise DataError(f"{where}: feature {name!r} expects text or numbers for its vocabulary, the column is {column}")
+    elif not (number or pa.types.is_boolean(value)):
+        raise DataError(f"{where}: feature {name!r} expects numbers (encode: {spec.encode}), the column is {column}")
+
+
+def texts(column: pa.Array) -> pa.Array:
+    """A scalar column as text, nulls kept; whole floats read like integers, so that 3.0 is "3"."""
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if pa.types.is_floating(column.type):
+        numbers = column.cast(pa.float64())
+        whole = pc.and_(pc.is_finite(numbers), pc.equal(pc.floor(numbers), numbers))
+        whole = pc.and_(whole, pc.less(pc.abs(numbers), 2.0**63))
+        as_integers = pc.if_else(pc.fill_null(whole, False), numbers, None).cast(pa.int64()).cast(pa.large_string())
+        return pc.coalesce(as_integers, pc.if_else(pc.is_nan(numbers), None, numbers).cast(pa.large_string()))
+    return column.cast(pa.large_string())
+
+
+def flat_lists(column: pa.Array) -> tuple[pa.Array, Ints]:
+    """(values, owner row of each) of a list column; null entries are left out."""
+    lists = column.cast(pa.large_list(column.type.value_type))
+    values = lists.flatten()
+    owners = pc.list_parent_indices(lists)
+    kept = pc.is_valid(values)
+    return values.filter(kept), owners.filter(kept).to_numpy().astype(np.int64)
+
+
+def value_weights(spec: Vocabulary, column: pa.Array, weights: Ints) -> pa.Table:
+    """value (text), weight: the training clicks behind each value of one feature; values without any are left out."""
+    if spec.shape == "list":
+        values, owners = flat_lists(column)
+        weights = weights[owners]
+    else:
+        values = column
+    table = pa.table({"value": texts(values), "weight": pa.array(weights, pa.int64())})
+    table = table.filter(pc.and_(pc.is_valid(table["value"]), pc.greater(table["weight"], 0)))
+    return table.group_by("value").aggregate([("weight", "sum")]).rename_columns(["value", "weight"])
+
+
+def vocabulary(spec: Vocabulary, frequencies: pa.Table) -> list[str]:
+    """Values by index, the placeholder first, then by falling weight; ties by value, as numbers where all are numbers."""
+    values = frequencies["value"].to_pylist()
+    weights = frequencies["weight"].to_pylist()
+    whole = all(_is_whole(value) for value in values)
+    ranked = sorted((-weight, int(value) if whole else value, value) for value, weight in zip(values, weights, strict=True)
+                    if weight >= spec.min_count)
+    return [OUT_OF_VOCABULARY, *(value for _, _, value in ranked[: spec.max_size])]
+
+
+def _is_whole(value: str) -> bool:
+    return value.lstrip("-").isdecimal() and value.isascii() and str(int(value)) == value if value.strip("-") else False
+
+
+def numbers(column: pa.Array) -> npt.NDArray[np.float64]:
+    """A numeric column as float64, nulls as NaN."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+
+def quantile_boundaries(values: npt.NDArray[np.float64], quantiles: int) -> tuple[float, ...]:
+    """Boundaries that part the finite values in so many intervals alike; fewer where values repeat."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return ()
+    return tuple(float(value) for value in np.unique(np.quantile(finite, np.arange(1, quantiles) / quantiles)))
+
+
+def resolved(name: str, spec: FeatureSpec, size: int, boundaries: Sequence[float] | None) -> Field:
+    """The field that a spec becomes, once its vocabulary's size or its boundaries are known."""
+    column = spec.column or name
+    if isinstance(spec, Vocabulary):
+        return Field(name, "vocabulary", column, spec.shape, size)
+    if isinstance(spec, Buckets):
+        return Field(name, "buckets", column, "scalar", len(boundaries or ()) + 2, tuple(boundaries or ()))
+    assert isinstance(spec, Plain)
+    return Field(name, "none", column, "scalar" if spec.shape == "scalar" else spec.shape[0], 0, None, spec.default)
+
+
+def encoded(field: Field, values_by_index: pa.Array | None, column: pa.Array) -> Fragments:
+    """The fragments of a column's rows.
+
+    Args:
+      values_by_index: the vocabulary as text, index 0 the placeholder; None for other encodings.
+    """
+    if field.encode == "vocabulary":
+        if field.shape == "list":
+            values, owners = flat_lists(column)
+            lengths = np.bincount(owners, minlength=len(column)).astype(np.int64)
+            starts = np.concatenate([[0], np.cumsum(lengths)])
+            fragments = wire.regrouped(wire.int_fragments(indices(values_by_index, values)), starts)
+            return Fragments(fragments, wire.int_fragments(lengths))
+        return Fragments(wire.int_fragments(indices(values_by_index, column)))
+    if field.encode == "buckets":
+        numeric = numbers(column)
+        index = np.searchsorted(np.asarray(field.boundaries), numeric, side="right") + 1
+        return Fragments(wire.int_fragments(np.where(np.isnan(numeric), 0, index)))
+    return Fragments(wire.float_fragments(dense(field, column), field.width or 1))
+
+
+def indices(values_by_index: pa.Array | None, column: pa.Array) -> Ints:
+    """Vocabulary index of each value; 0 for nulls and values that the vocabulary lacks."""
+    assert values_by_index is not None
+    known = values_by_index.slice(1)
+    found = pc.index_in(texts(column), value_set=known.cast(pa.large_string()), skip_nulls=True)
+    return np.asarray(pc.add(pc.fill_null(found, -1), 1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def dense(field: Field, column: pa.Array) -> npt.NDArray[np.float32]:
+    """[rows, width] float32, nulls as the field's default."""
+    width = field.width or 1
+    if field.shape == "scalar":
+        numeric = numbers(column)
+        return np.where(np.isnan(numeric), field.default, numeric).astype(np.float32)[:, None]
+    out = np.full((len(column), width), field.default, np.float32)
+    present = np.flatnonzero(pc.is_valid(column).to_numpy(zero_copy_only=False))
+    if len(present):
+        flat = numbers(column.drop_null().cast(pa.large_list(column.type.value_type)).flatten())
+        out[present] = np.where(np.isnan(flat), field.default, flat).reshape(len(present), width)
+    return out
+
+
+def faults(name: str, spec: FeatureSpec, column: pa.Array) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    """(reason, rows) of values that cannot be used: numbers that are not finite, vectors of another length."""
+    if isinstance(spec, Vocabulary):
+        return []
+    if spec.shape == "scalar":
+        numeric = column.cast(pa.float64())
+        bad = pc.fill_null(pc.invert(pc.is_finite(numeric)), False)
+        return [(f"non_finite:{name}", bad.to_numpy(zero_copy_only=False))]
+    lists = column.cast(pa.large_list(column.type.value_type))
+    lengths = pc.fill_null(pc.list_value_length(lists), spec.shape[0]).to_numpy(zero_copy_only=False)
+    values = lists.flatten().cast(pa.float64())
+    wrong = pc.fill_null(pc.invert(pc.is_finite(values)), False).to_numpy(zero_copy_only=False)
+    not_finite = np.zeros(len(column), bool)
+    not_finite[pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)[wrong]] = True
+    return [(f"wrong_length:{name}", lengths != spec.shape[0]), (f"non_finite:{name}", not_finite)]

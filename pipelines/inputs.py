@@ -1,0 +1,177 @@
+"""Reads clicks, items and users with Spark, and sets aside what cannot be used, each row with its reason.
+
+No input row vanishes: read = used + rejected, by reason. A missing column or a wrong type is an error before any work.
+"""
+
+from pathlib import PurePath
+
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from pipelines.config import Clicks, Config, Input, Items, Users
+from schemas.errors import ConfigurationError, DataError
+from schemas.features import FeatureSpec
+
+_ENDINGS = {".parquet": "parquet", ".orc": "orc", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+_WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_FRACTIONAL = (T.FloatType, T.DoubleType, T.DecimalType)
+MICROSECONDS = 1_000_000
+
+
+def read(spark: SparkSession, source: Input, name: str) -> DataFrame:
+    """The rows of an input, filtered."""
+    kind = source.format or _ENDINGS.get(PurePath(source.path).suffix, "parquet")
+    try:
+        if kind == "table":
+            rows = spark.read.table(source.path)
+        else:
+            options = {"header": "true", "inferSchema": "true"} if kind == "csv" else {}
+            rows = spark.read.format(kind).options(**options).load(source.path)
+        rows = rows.where(source.filter) if source.filter else rows
+        _ = rows.columns
+    except AnalysisException as error:
+        condition = error.getCondition() or ""
+        if "PATH_NOT_FOUND" in condition or "TABLE_OR_VIEW_NOT_FOUND" in condition:
+            raise DataError(f"{name}.path: nothing to read at {source.path!r}; check {name}.path and {name}.format") from error
+        if "UNABLE_TO_INFER_SCHEMA" in condition:
+            raise DataError(f"{name}.path: {source.path!r} holds no {kind} data; check {name}.format") from error
+        raise ConfigurationError(f"{name}: {first_line(error)}; check {name}.path, format and filter") from error
+    except PySparkException as error:
+        raise DataError(f"{name}.path: {source.path!r} cannot be read as {kind}: {first_line(error)}") from error
+    return rows
+
+
+def first_line(error: Exception) -> str:
+    """What an engine's error says, without its plan and trace."""
+    return str(error).strip().split("\n")[0][:300]
+
+
+def column(rows: DataFrame, name: str, option: str, source: Input) -> Column:
+    """A column by its name, or an error that names the option and the columns there are."""
+    if name not in rows.columns:
+        raise DataError(f"{option}: no column {name!r} in {source.path!r}; it has {', '.join(rows.columns)}")
+    return F.col(f"`{name}`")
+
+
+def identifier(rows: DataFrame, name: str, option: str, source: Input) -> Column:
+    """A column that identifies something: whole numbers as long, text as it is."""
+    found = column(rows, name, option, source)
+    kind = rows.schema[name].dataType
+    if isinstance(kind, _WHOLE) or (isinstance(kind, T.DecimalType) and kind.scale == 0 and kind.precision <= 18):
+        return found.cast("long")
+    if isinstance(kind, T.StringType):
+        return found
+    raise DataError(f"{option}: expected whole numbers or text in column {name!r} of {source.path!r}, got {kind.simpleString()}")
+
+
+def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """(usable, rejected) clicks.
+
+    Usable: user, number (of the item, by key), time (long, in the unit of `time_unit`), weight.
+    Rejected: reason, row (JSON). `numbers` maps key to number; a click on an item without a row there is rejected.
+    """
+    rows = read(spark, source, "clicks")
+    user = identifier(rows, source.user, "clicks.user", source)
+    item = identifier(rows, source.item, "clicks.item", source)
+    time = _time(rows, source)
+    weight = F.lit(1.0)
+    if source.weight is not None:
+        weight = column(rows, source.weight, "clicks.weight", source)
+        if not isinstance(rows.schema[source.weight].dataType, (*_WHOLE, *_FRACTIONAL)):
+            kind = rows.schema[source.weight].dataType.simpleString()
+            raise DataError(f"clicks.weight: expected numbers in column {source.weight!r}, got {kind}")
+    item_kind = rows.select(item.alias("key")).schema["key"].dataType
+    if item_kind != numbers.schema["key"].dataType:
+        raise DataError(
+            f"clicks.item is {item_kind.simpleString()}, items.key is {numbers.schema['key'].dataType.simpleString()}: "
+            "they cannot be joined; give both the same type"
+        )
+    given = F.col("_time_given")
+    canonical = rows.select(
+        user.alias("user"), item.alias("key"), time.alias("time"), weight.cast("double").alias("weight"),
+        column(rows, source.time, "clicks.time", source).isNotNull().alias("_time_given"),
+        F.to_json(F.struct(*[F.col(f"`{name}`") for name in rows.columns])).alias("row"),
+    )
+    reason = (
+        F.when(F.col("user").isNull(), "null_user")
+        .when(F.col("key").isNull(), "null_item")
+        .when(F.col("time").isNull() & ~given, "null_time")
+        .when(F.col("time").isNull(), "bad_time")
+        .when(F.col("weight").isNull() | F.isnan("weight") | (F.col("weight") < 0) | (F.col("weight") == float("inf")), "bad_weight")
+        .when(F.col("number").isNull(), "unknown_item")
+    )
+    joined = canonical.join(numbers, "key", "left").withColumn("reason", reason)
+    usable = joined.where("reason is null").select("user", "number", "time", F.col("weight").cast("float"))
+    return usable, joined.where("reason is not null").select("reason", "key", "row")
+
+
+def _time(rows: DataFrame, source: Clicks) -> Column:
+    found = column(rows, source.time, "clicks.time", source)
+    kind = rows.schema[source.time].dataType
+    if isinstance(kind, _WHOLE):
+        return found.cast("long")
+    if isinstance(kind, T.TimestampType | T.DateType):
+        return F.unix_micros(found.cast("timestamp"))
+    if isinstance(kind, T.TimestampNTZType):
+        return F.unix_micros(F.to_utc_timestamp(found.cast("timestamp"), F.current_timezone()))
+    if isinstance(kind, _FRACTIONAL):
+        seconds = found.cast("double")
+        finite = ~F.isnan(seconds) & (F.abs(seconds) < 9e12)
+        return F.when(finite, F.round(seconds * MICROSECONDS).cast("long"))
+    if isinstance(kind, T.StringType):
+        return F.unix_micros(F.try_to_timestamp(found))
+    raise DataError(f"clicks.time: expected numbers, timestamps or text in column {source.time!r}, got {kind.simpleString()}")
+
+
+def time_is_counted(spark: SparkSession, source: Clicks) -> bool:
+    """Whether times are whole numbers, kept as they came; all others become microseconds."""
+    return isinstance(read(spark, source, "clicks").schema[source.time].dataType, _WHOLE)
+
+
+def time_unit(source: Clicks, counted: bool, earliest: int, latest: int) -> str:
+    """The unit of the clicks' times: as configured, or by their size (seconds are below 1e11 until the year 5138).
+
+    Raises:
+      DataError: times of different units in one column.
+    """
+    if not counted:
+        return "microseconds"
+    if source.time_unit != "auto":
+        return source.time_unit
+    units = {unit_by_size(value) for value in (earliest, latest) if value > 10**8}
+    if len(units) > 1:
+        raise DataError(
+            f"clicks.time: values from {earliest} to {latest} look like {' and '.join(sorted(units))} in one column; "
+            "mend it, or set clicks.time_unit"
+        )
+    return units.pop() if units else "seconds"
+
+
+def unit_by_size(value: int) -> str:
+    """seconds, milliseconds or microseconds since 1970, by the size of the number."""
+    return "seconds" if abs(value) < 10**11 else "milliseconds" if abs(value) < 10**14 else "microseconds"
+
+
+def entities(
+    spark: SparkSession, source: Items | Users, name: str, features: dict[str, FeatureSpec], title: str | None = None
+) -> DataFrame:
+    """key, title and one column a feature, named after it, of the items or users."""
+    rows = read(spark, source, name)
+    chosen = [identifier(rows, source.key, f"{name}.key", source).alias("key")]
+    side = name.removesuffix("s")
+    for feature, spec in features.items():
+        option = f"features.{side}.{feature}"
+        chosen.append(column(rows, spec.column or feature, option, source).alias(feature))
+    if title is not None:
+        chosen.append(column(rows, title, f"{name}.title", source).cast("string").alias("title"))
+    elif name == "items":
+        chosen.append(F.lit("").alias("title"))
+    return rows.select(*chosen)
+
+
+def sources(config: Config) -> list[tuple[str, Input]]:
+    """The inputs of a job by their names."""
+    pairs: list[tuple[str, Input | None]] = [("clicks", config.clicks), ("items", config.items), ("users", config.users)]
+    return [(name, source) for name, source in pairs if source is not None]

@@ -1,0 +1,195 @@
+"""The whole story: clicks and items in, a dataset of training records out.
+
+    clicks, items, users -> usable clicks + catalogue -> clicks with split -> clicks with history and negatives
+        -> records -> shards -> manifest
+
+Each step is a transform with a name; what it costs and why it is there is told where it lives. Shuffles: one by user
+(histories), one of 8 bytes a click (block boundaries), one into shards (training order).
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from pipelines import blocks, catalogue, inputs, negatives, records, rejects, users
+from pipelines.assembly import assembled, item_split, plan_for, stored_vocabularies
+from pipelines.catalogue import Catalogue, CheckedItems
+from pipelines.config import Config
+from pipelines.plan import Plan
+from pipelines.progress import Progress
+from pipelines.publication import Publication
+from pipelines.split import SPLITS, with_split
+from samplers.proposal import proposal
+from schemas.errors import DataError
+from schemas.manifest import Dataset, StoredFile
+
+
+@dataclass
+class Used:
+    """What became of the input rows: read = used + rejected, by input and reason."""
+
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    files: list[StoredFile] = field(default_factory=list)
+    unmatched_items: int = 0
+    unmatched_users: int = 0
+    time_unit: str = "seconds"
+
+
+def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress) -> Dataset:
+    """Writes the dataset that a configuration describes; on any failure the output is as it was before.
+
+    Raises:
+      DataError: unusable input. OutputError: the output is taken. EnvironmentProblem: a disk that refuses.
+    """
+    with Publication(config.output.path, overwrite) as publication:
+        used = Used()
+        with progress.step("items", "reading items") as step:
+            items = read_items(spark, config, publication, used)
+            step.result = f"{items.table.num_rows:,} usable of {items.read:,}"
+        with progress.step("clicks", "reading and splitting clicks") as step:
+            clicks = read_clicks(spark, config, items, publication, used)
+            split_counts = count_splits(clicks)
+            step.result = ", ".join(f"{name} {count:,}" for name, count in zip(SPLITS, split_counts, strict=True))
+        with progress.step("catalogue", "counting training clicks, encoding items") as step:
+            counted, item_vocabularies = catalogue.build(items, training_counts(clicks, items), config.features)
+            counted = with_proposal(counted, config)
+            step.result = f"{int((counted.counts > 0).sum()):,} items clicked"
+        with progress.step("users", "reading users, building vocabularies"):
+            clicks, user_fields, user_vocabularies = with_user_features(spark, config, clicks, publication, used)
+        with progress.step("plan", "sharing the catalogue, placing blocks"):
+            plan = plan_for(config, publication, counted, user_fields, user_vocabularies)
+            if plan.record.layout == "block":
+                boundaries = blocks.store_boundaries(clicks, plan, split_counts[0], publication.work)
+                plan = dataclasses.replace(plan, boundaries=boundaries)
+        with progress.step("records", "drawing negatives, writing records") as step:
+            written = write_records(clicks, plan)
+            step.result = f"{sum(written['records'].to_pylist()):,} records, {sum(written['bytes'].to_pylist()) / 1e6:.1f} MB"
+        with progress.step("publish", "writing items and vocabularies, publishing"):
+            vocabularies = stored_vocabularies(publication, {**user_vocabularies, **item_vocabularies})
+            stored_items, items_digest = item_split(plan, counted)
+            manifest = assembled(config, plan, counted, written, used, stored_items, items_digest, vocabularies, publication)
+            manifest = dataclasses.replace(manifest, timings_seconds={**progress.seconds, "total": progress.total})
+            dataset = publication.commit(manifest)
+        clicks.unpersist()
+        return dataset
+
+
+def read_items(spark: SparkSession, config: Config, publication: Publication, used: Used) -> CheckedItems:
+    """The usable items; rejected ones are stored, and an error where there are too many."""
+    rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
+    checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
+    if checked.rejected.num_rows:
+        rejected = spark.createDataFrame(checked.rejected)
+        keyed = rejected.select("reason", F.to_json(F.struct(*[c for c in rejected.columns if c != "reason"])).alias("row"))
+        _account(used, "items", checked.read, keyed, publication, config)
+    else:
+        used.rows["items"] = {"read": checked.read, "used": checked.read, "rejected": 0}
+    return checked
+
+
+def read_clicks(
+    spark: SparkSession, config: Config, items: CheckedItems, publication: Publication, used: Used
+) -> DataFrame:
+    """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
+    numbers = spark.createDataFrame(
+        pa.table({"key": items.table["key"], "number": pa.array(np.arange(items.table.num_rows), pa.int32())})
+    )
+    usable, rejected = inputs.checked_clicks(spark, config.clicks, numbers)
+    row = usable.agg(F.count("*").alias("clicks"), F.min("time").alias("first"), F.max("time").alias("last")).collect()[0]
+    reasons = rejects.counts(rejected)
+    read = row.clicks + sum(reasons.values())
+    if not read:
+        raise DataError(f"clicks: {config.clicks.path!r} has no rows" + (" that pass clicks.filter" if config.clicks.filter else ""))
+    if reasons:
+        _account(used, "clicks", read, rejected, publication, config, reasons)
+        used.unmatched_items = rejected.where("reason = 'unknown_item'").select("key").distinct().count()
+    else:
+        used.rows["clicks"] = {"read": read, "used": read, "rejected": 0}
+    if not row.clicks:
+        raise DataError(f"clicks: none of {read} rows can be used: {', '.join(f'{r} {n}' for r, n in reasons.items())}")
+    counted = inputs.time_is_counted(spark, config.clicks)
+    used.time_unit = inputs.time_unit(config.clicks, counted, row["first"], row["last"])
+    return with_split(usable, config.split, used.time_unit).persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def count_splits(clicks: DataFrame) -> tuple[int, int, int]:
+    """Clicks for training, validation and test; an error where none is left to train on."""
+    found = {row.split: row["count"] for row in clicks.groupBy("split").count().collect()}
+    counts = found.get(0, 0), found.get(1, 0), found.get(2, 0)
+    if not counts[0]:
+        raise DataError(
+            f"split: no training click is left ({counts[1]} for validation, {counts[2]} for test); "
+            "move split.validation_from and test_from to a later time"
+        )
+    return counts
+
+
+def training_counts(clicks: DataFrame, items: CheckedItems) -> npt.NDArray[np.int64]:
+    """[items, by number] training clicks."""
+    found = clicks.where("split = 0").groupBy("number").count().toArrow()
+    counts = np.zeros(items.table.num_rows, np.int64)
+    counts[found["number"].to_numpy()] = found["count"].to_numpy()
+    return counts
+
+
+def with_proposal(counted: Catalogue, config: Config) -> Catalogue:
+    """The catalogue with the configured proposal over its training frequencies."""
+    return counted.with_proposal(proposal(config.negatives.proposal.components, counted.counts))
+
+
+def with_user_features(
+    spark: SparkSession, config: Config, clicks: DataFrame, publication: Publication, used: Used
+) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:
+    """(clicks with one raw `feature_*` column a user feature, fields, vocabularies)."""
+    features = config.features.user
+    if config.users is None:
+        rows = clicks.select(F.col("user").alias("key")).distinct()
+        rows = rows.select("key", *[F.col("key").alias(name) for name in features])
+    else:
+        checked = users.checked_users(
+            inputs.entities(spark, config.users, "users", features), features, f"users ({config.users.path})"
+        )
+        users.same_key_type(clicks, checked.rows)
+        rows = checked.rows.persist(StorageLevel.MEMORY_AND_DISK)
+        reasons = rejects.counts(checked.rejected)
+        read = rows.count() + sum(reasons.values())
+        if reasons:
+            _account(used, "users", read, checked.rejected, publication, config, reasons)
+        else:
+            used.rows["users"] = {"read": read, "used": read, "rejected": 0}
+        used.unmatched_users = users.unmatched(clicks, rows)
+    if not features:
+        return clicks, (), {}
+    fields, vocabularies = users.resolved_fields(users.with_training_clicks(rows, clicks), features)
+    renamed = rows.select(F.col("key").alias("user"), *[F.col(name).alias(f"feature_{name}") for name in features])
+    return clicks.join(renamed, "user", "left"), fields, vocabularies
+
+
+def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
+    """Writes all shards; one row each of `records.RESULT`. The driver sees nothing that grows with the clicks."""
+    drawn = clicks.sortWithinPartitions("user", "time", "number", "weight").mapInArrow(
+        lambda batches: negatives.with_negatives(batches, plan), negatives.row_schema(plan)
+    )
+    ordered = drawn.repartitionById(plan.parts, "part").sortWithinPartitions("place", "order")
+    return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()
+
+
+def _account(
+    used: Used, name: str, read: int, rejected: DataFrame, publication: Publication, config: Config,
+    reasons: dict[str, int] | None = None,
+) -> None:  # fmt: skip
+    """Counts and stores an input's rejected rows."""
+    reasons = rejects.counts(rejected) if reasons is None else reasons
+    count = sum(reasons.values())
+    used.rows[name] = {"read": read, "used": read - count, "rejected": count}
+    used.rejected |= {f"{name}.{reason}": rows for reason, rows in reasons.items()}
+    rejects.check_share(name, read, reasons, config.limits.rejected_share)
+    used.files += rejects.store(rejected, name, publication.root, publication.run)

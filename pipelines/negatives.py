@@ -1,0 +1,248 @@
+"""Clicks with history and negatives: the task that runs over whole users, before records are put together.
+
+What depends on a user's other clicks is decided here (history, exclusion, draws, accidental hits of a shared pool), as
+item indices; attributes are looked up only when records are written, so a click crosses the shuffle in few bytes.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines import encoding, history
+from pipelines.catalogue import Catalogue, mapped
+from pipelines.encoding import Fragments
+from pipelines.grouping import whole_groups
+from pipelines.history import Ranges
+from pipelines.plan import Plan
+from pipelines.split import TRAIN
+from pipelines.statistics import Cells, excluded_draws
+from samplers.exclusion import Prefixes, draw_allowed
+from samplers.proposal import CatalogueProposal
+from schemas import wire
+from schemas.errors import DataError
+from schemas.record import RecordSpec
+
+Ints = npt.NDArray[np.int64]
+
+USER_CLICKS = 1 << 15  # clicks a step holds at least, so that numpy's fixed costs vanish
+CANDIDATES = 1 << 22  # candidates a step holds at most, 32 MiB of indices
+
+COLUMNS = {
+    "part": "int", "place": "long", "order": "long", "split": "int", "epoch": "int", "user": "string", "time": "long",
+    "weight": "float", "positive": "int", "history": "binary", "known": "binary", "negatives": "binary",
+    "log_allowed": "double", "hits": "binary", "drawn": "boolean", "expected": "binary",
+}  # fmt: skip
+
+
+def column_of(key: str) -> str:
+    """The Spark column that carries a record key on its way; Spark would take a dot for a path into a struct."""
+    return key.replace(".", "__")
+
+
+def user_columns(record: RecordSpec) -> list[str]:
+    """Columns of the encoded user features."""
+    names = []
+    for field in record.user:
+        names.append(column_of(f"user.{field.name}"))
+        if field.width is None:
+            names.append(column_of(f"user.{field.name}.lengths"))
+    return names
+
+
+def row_schema(plan: Plan) -> str:
+    """DDL of the rows this task gives, one a click of each set of negatives, with the user's features encoded."""
+    columns = dict(COLUMNS)
+    columns |= dict.fromkeys(user_columns(plan.record), "binary")
+    return ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+
+
+def with_negatives(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
+    """Rows of `row_schema` for clicks sorted by user and time; one last row holds the expected draws of this task."""
+    catalogue = mapped(plan.catalogue, plan.item_fields)
+    cells = Cells.of(catalogue.proposal)
+    expected = np.zeros(len(cells))
+    for table in whole_groups(batches, "user", USER_CLICKS):
+        users = _UserClicks(table, plan, catalogue)
+        expected += users.expected_draws(cells)
+        for split, epoch, rows in users.steps():
+            yield users.emitted(split, epoch, rows)
+    yield _expected_row(plan, expected)
+
+
+class _UserClicks:
+    """All clicks of some whole users, with what is derived from them once for all sets of negatives."""
+
+    def __init__(self, table: pa.Table, plan: Plan, catalogue: Catalogue) -> None:
+        self.plan, self.catalogue, self.proposal = plan, catalogue, catalogue.proposal
+        self.users = table["user"].chunk(0)
+        self.time = table["time"].to_numpy()
+        self.weight = table["weight"].to_numpy()
+        self.click_key = table["click_key"].to_numpy()
+        self.split = table["split"].to_numpy()
+        self.item = catalogue.index_of_number[table["number"].to_numpy()]
+        ranges = history.ranges(self.users, self.time, plan.ties)  # type: ignore[arg-type]
+        self.ranges, self.latest = ranges, ranges.latest(plan.record.history_length)
+        self.prefixes = Prefixes(
+            ranges.start, ranges.end, self.item, len(catalogue),
+            history=plan.exclude == "history", positive=plan.exclude != "none",
+        )  # fmt: skip
+        self.excluded = self.prefixes.mass(self.proposal.mass)
+        self.user_features = self._encoded_users(table)
+
+    def _encoded_users(self, table: pa.Table) -> dict[str, pa.LargeBinaryArray]:
+        first, user_of_row = np.unique(self.ranges.start, return_inverse=True)
+        columns: dict[str, pa.LargeBinaryArray] = {}
+        vocabularies = user_vocabularies(self.plan.user_vocabularies) if self.plan.user_vocabularies else {}
+        for field in self.plan.record.user:
+            raw = table[f"feature_{field.name}"].chunk(0).take(pa.array(first))
+            fragments: Fragments = encoding.encoded(field, vocabularies.get(field.name), raw).take(user_of_row)
+            columns[column_of(f"user.{field.name}")] = fragments.values
+            if fragments.lengths is not None:
+                columns[column_of(f"user.{field.name}.lengths")] = fragments.lengths
+        return columns
+
+    def expected_draws(self, cells: Cells) -> npt.NDArray[np.float64]:
+        """[cells] what the training clicks' draws are expected to be, over all sets, after exclusion."""
+        if self.plan.record.per == "block":
+            return np.zeros(len(cells))  # a pool is drawn without exclusion; the writing task knows how many there are
+        drawable = (self.split == TRAIN) & (self.excluded < self.proposal.one)
+        allowed = 1 - self.excluded / self.proposal.one
+        draws = np.where(drawable, self.plan.record.negatives * self.plan.epochs / np.where(drawable, allowed, 1), 0.0)
+        return cells.probability * draws.sum() - excluded_draws(self.prefixes, draws, self.proposal, cells)
+
+    def steps(self) -> Iterator[tuple[int, int, Ints]]:
+        """(split, set of negatives, rows), few enough rows at a time."""
+        size = max(1, CANDIDATES // (self.plan.record.negatives + self.plan.record.history_length))
+        for split in np.unique(self.split):
+            rows = np.flatnonzero(self.split == split)
+            for epoch in range(self.plan.epochs if split == TRAIN else 1):
+                for begin in range(0, len(rows), size):
+                    yield int(split), epoch, rows[begin : begin + size]
+
+    def emitted(self, split: int, epoch: int, rows: Ints) -> pa.RecordBatch:
+        """One batch of rows."""
+        plan, count = self.plan, len(rows)
+        order = plan.order(self.click_key[rows], epoch)
+        recent = Ranges(self.latest.start[rows], self.latest.end[rows])
+        nothing = wire.binary_array(b"", np.zeros(count + 1, np.int64))
+        columns: dict[str, Any] = {
+            "order": (order ^ np.uint64(1 << 63)).view(np.int64),
+            "split": np.full(count, split, np.int32),
+            "epoch": np.full(count, epoch, np.int32),
+            "user": pa.nulls(count, pa.string()),
+            "time": self.time[rows],
+            "weight": self.weight[rows],
+            "positive": self.item[rows].astype(np.int32),
+            "history": _lists(*history.gathered(self.item, recent)) if plan.record.history or split != TRAIN else nothing,
+            "known": nothing,
+            "negatives": nothing,
+            "log_allowed": np.log1p(-self.excluded[rows] / self.proposal.one, where=self.excluded[rows] < self.proposal.one,
+                                    out=np.zeros(count)),
+            "hits": nothing,
+            "drawn": np.ones(count, bool),
+            "expected": nothing,
+        }
+        place = np.zeros(count, np.int64)
+        shard = (order >> np.uint64(33)).astype(np.int64) * plan.shards >> 31
+        if split != TRAIN:
+            columns["user"] = encoding.texts(self.users.take(pa.array(rows))).cast(pa.string())
+            columns["known"] = self._known(rows)
+        else:
+            if plan.record.layout == "block":
+                place = block_of(plan, epoch, order)
+                shard = place % plan.shards
+            if plan.record.per == "click":
+                columns["drawn"] = self.excluded[rows] < self.proposal.one
+                columns["negatives"] = self._negatives(rows, epoch, columns["drawn"])
+            else:
+                columns["hits"] = self._hits(rows, epoch, place)
+        columns |= {"place": place, "part": plan.part(split, epoch, shard)}
+        columns |= {name: fragments.take(pa.array(rows)) for name, fragments in self.user_features.items()}
+        return _batch(columns, plan)
+
+    def _negatives(self, rows: Ints, epoch: int, drawn: npt.NDArray[np.bool_]) -> pa.LargeBinaryArray:
+        plan, count = self.plan, self.plan.record.negatives
+        if not drawn.all() and plan.shortage == "error":
+            lacking = self.users[int(rows[np.argmin(drawn)])].as_py()
+            raise DataError(
+                f"negatives: {int((~drawn).sum())} clicks have nothing left to draw (the first is of user {lacking!r}): with "
+                f"exclude: {plan.exclude} no item of positive probability remains; set negatives.shortage: mask, exclude less, "
+                "or give uniform a share of the proposal"
+            )
+        negatives = np.repeat(self.item[rows][:, None], count, axis=1)
+        able = rows[drawn]
+        if len(able):
+            keys = plan.draw_keys(self.click_key[able], epoch)
+            negatives[drawn] = draw_allowed(self.proposal, keys, count, self.prefixes, able, self.excluded[able])
+        return _lists(negatives.reshape(-1), np.full(len(rows), count))
+
+    def _hits(self, rows: Ints, epoch: int, place: Ints) -> pa.LargeBinaryArray:
+        """Slots of each click's pool that hold an item excluded for it."""
+        blocks, block = np.unique(place, return_inverse=True)
+        pools = drawn_pools(self.plan, self.proposal, epoch, blocks)
+        candidates = pools[block]
+        click = np.broadcast_to(rows[:, None], candidates.shape)
+        excluded = self.prefixes.excluded(click.reshape(-1), candidates.reshape(-1)).reshape(candidates.shape)
+        return _lists(np.nonzero(excluded)[1], excluded.sum(axis=1))
+
+    def _known(self, rows: Ints) -> pa.LargeBinaryArray:
+        """Distinct items a user had before each held-out click, sorted."""
+        items, lengths = history.gathered(self.item, Ranges(self.ranges.start[rows], self.ranges.end[rows]))
+        owner = np.repeat(np.arange(len(rows)), lengths)
+        distinct = np.unique(owner * len(self.catalogue) + items)
+        return _lists(distinct % len(self.catalogue), np.bincount(distinct // len(self.catalogue), minlength=len(rows)))
+
+
+def drawn_pools(plan: Plan, proposal: CatalogueProposal, epoch: int, blocks: Ints) -> Ints:
+    """[blocks, N] the pool of each block, from nothing but the seed, the set of negatives and the block's number."""
+    keys = plan.pool_keys(blocks, epoch)
+    return proposal.draw(keys[:, None], np.arange(plan.record.negatives, dtype=np.uint64)[None, :])
+
+
+def block_of(plan: Plan, epoch: int, order: npt.NDArray[np.uint64]) -> Ints:
+    """The block of each click of an epoch, by where the boundaries of its blocks lie in the shuffled order."""
+    return np.searchsorted(_boundaries(plan.boundaries[epoch]), order, side="right").astype(np.int64)
+
+
+@functools.lru_cache(maxsize=64)
+def _boundaries(path: str) -> npt.NDArray[np.uint64]:
+    loaded: npt.NDArray[np.uint64] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return loaded
+
+
+@functools.lru_cache(maxsize=1)
+def user_vocabularies(path: str) -> dict[str, pa.Array]:
+    """Values by index of each user feature, memory-mapped."""
+    table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    return {name: table[name].chunk(0)[0].values for name in table.column_names}
+
+
+def _lists(items: Ints, lengths: Ints) -> pa.LargeBinaryArray:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) * 4
+    return wire.binary_array(items.astype("<i4"), offsets)
+
+
+def _expected_row(plan: Plan, expected: npt.NDArray[np.float64]) -> pa.RecordBatch:
+    """Expected draws travel as one more row to the first writing task, as it alone sees what became of the others."""
+    empty = pa.array([b""], pa.large_binary())
+    columns: dict[str, Any] = {name: pa.nulls(1) for name in COLUMNS}
+    columns |= {"part": np.zeros(1, np.int32), "place": np.full(1, -1), "expected": pa.array([expected.tobytes()])}
+    return _batch(columns | {name: empty for name in user_columns(plan.record)}, plan)
+
+
+_ARROW = {"int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "string": pa.string(),
+          "boolean": pa.bool_(), "binary": pa.binary()}
+
+
+def _batch(columns: dict[str, Any], plan: Plan) -> pa.RecordBatch:
+    types = {name: _ARROW[kind] for name, kind in COLUMNS.items()} | {name: pa.binary() for name in user_columns(plan.record)}
+    arrays = []
+    for name, kind in types.items():
+        column = columns[name]
+        array = column if isinstance(column, pa.Array) else pa.array(column)
+        arrays.append(array if array.type == kind else array.cast(kind))
+    return pa.RecordBatch.from_arrays(arrays, names=list(types))

@@ -1,0 +1,54 @@
+"""spark-submit pipelines/prebatch.py --config FILE: writes a dataset of training records. Parses, calls job.run, exits."""
+
+# spark-submit puts this file's folder in front of sys.path, where inspect.py would hide the standard library's.
+import sys
+
+sys.path[:] = [path for path in sys.path if not path.rstrip("/").endswith("/pipelines")]
+
+import datetime as dt  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import click  # noqa: E402
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from pipelines.commands import reporting_errors  # noqa: E402
+from pipelines.config import Config, for_date  # noqa: E402
+from schemas import configuration  # noqa: E402
+
+
+@click.command()
+@click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The job file (YAML).")
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Write below dt=DATE of the output.")
+@click.option("--output", help="Where the dataset goes, instead of output.path.")
+@click.option("--overwrite", is_flag=True, help="Replace a dataset that is there, once the new one is complete.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of records and bytes; write nothing.")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the job file; may be repeated.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(
+    path: Path, date: dt.datetime | None, output: str | None, overwrite: bool, dry_run: bool, overrides: tuple[str, ...],
+    debug: bool,
+) -> None:  # fmt: skip
+    """Draw negatives for clicks and write them, with full item features, as TFRecords."""
+    with reporting_errors(debug):
+        given = [*overrides, f"output.path={output}"] if output else list(overrides)
+        config = for_date(configuration.load(Config, path, given), date)
+        from pipelines import dry_run as estimate
+        from pipelines import job, report, summary  # Spark is loaded only once the configuration is known to be right
+        from pipelines.progress import Progress
+        from pipelines.session import spark_session
+
+        progress = Progress()
+        with progress.step("spark", "starting Spark"):
+            spark = spark_session(f"prebatch {config.output.path}")
+        if dry_run:
+            click.echo(estimate.text(spark, config))
+            return
+        dataset = job.run(spark, config, overwrite, progress)
+        page = report.write(dataset)
+        click.echo(summary.table(dataset.manifest))
+        click.echo(f"dataset: {dataset.root}\nreport:  {page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Puts records together from clicks with negatives, and writes them: the task behind each shard.
+
+Attributes come from the mapped catalogue by `take`, whole batches at a time; see `schemas.wire` for why that is fast.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.catalogue import Catalogue, mapped
+from pipelines.grouping import whole_groups
+from pipelines.negatives import column_of, drawn_pools
+from pipelines.plan import Plan
+from pipelines.sink import ShardWriter
+from pipelines.split import SPLITS, TRAIN
+from pipelines.statistics import Cells, history_counts
+from schemas import codec, wire
+from schemas.record import Column
+
+Ints = npt.NDArray[np.int64]
+Payloads = dict[str, pa.LargeBinaryArray]
+
+CLICKS = 1 << 13
+
+RESULT = (
+    "split int, epoch int, path string, records long, clicks long, bytes long, crc32c long, digest string, "
+    "negatives binary, positives binary, histories binary, expected binary, without_draws long"
+)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """n clicks of one part in their order: whole blocks where the layout has them."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def values(self, name: str) -> npt.NDArray[Any]:
+        """[n] a numeric column."""
+        return np.asarray(self.table[name].chunk(0).to_numpy(zero_copy_only=False))
+
+    def fragments(self, name: str) -> pa.LargeBinaryArray:
+        """[n] a binary column."""
+        return self.table[name].chunk(0).cast(pa.large_binary())
+
+    def lists(self, name: str) -> tuple[Ints, Ints]:
+        """(items one click after the other, offsets [n + 1]) of a column of item lists."""
+        offsets, data = wire.buffers_of(self.fragments(name))
+        return np.frombuffer(data, "<i4")[offsets[0] // 4 : offsets[-1] // 4].astype(np.int64), (offsets - offsets[0]) // 4
+
+
+def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
+    """Writes the rows of one part, sorted by place and order, as one shard; gives one row of RESULT."""
+    catalogue = mapped(plan.catalogue, plan.item_fields)
+    builder = _Builder(plan, catalogue)
+    writer: ShardWriter | None = None
+    expected, identity = b"", (TRAIN, 0)
+    try:
+        for table in whole_groups(batches, "place", CLICKS):
+            told = table.filter(pa.compute.equal(table["place"], -1))
+            if told.num_rows:
+                expected = sum(np.frombuffer(value.as_py()) for value in told["expected"]).tobytes()  # type: ignore[union-attr]
+                table = table.filter(pa.compute.not_equal(table["place"], -1)).combine_chunks()
+            if not table.num_rows:
+                continue
+            chunk = Chunk(table)
+            if writer is None:
+                part = int(chunk.values("part")[0])
+                identity = (int(chunk.values("split")[0]), int(chunk.values("epoch")[0]))
+                name = f"{part % plan.shards:05d}-of-{plan.shards:05d}-{plan.run}"
+                if identity[0] == TRAIN and plan.epochs > 1:
+                    name = f"{identity[1]:03d}-{name}"
+                writer = ShardWriter(plan.root, SPLITS[identity[0]], name, plan.compression)
+            writer.write(builder.records(chunk, *identity))
+        if writer is not None:
+            writer.close()
+    except BaseException:
+        if writer is not None:
+            writer.discard()
+        raise
+    if writer is not None or expected:
+        yield _result(writer, identity, builder, expected)
+
+
+def _result(writer: ShardWriter | None, identity: tuple[int, int], builder: "_Builder", expected: bytes) -> pa.RecordBatch:
+    row = {
+        "split": identity[0], "epoch": identity[1], "path": writer.path if writer else None,
+        "records": writer.records if writer else 0, "clicks": builder.clicks, "bytes": writer.bytes if writer else 0,
+        "crc32c": writer.crc32c if writer else 0, "digest": f"{writer.digest if writer else 0:x}",
+        "negatives": builder.negatives.tobytes(), "positives": builder.positives.tobytes(),
+        "histories": builder.histories.tobytes(), "expected": expected, "without_draws": builder.without_draws,
+    }  # fmt: skip
+    types = {"split": pa.int32(), "epoch": pa.int32()}
+    return pa.RecordBatch.from_arrays([pa.array([v], types.get(k)) for k, v in row.items()], names=list(row))
+
+
+class _Builder:
+    """Records of a part, and what is counted on the way."""
+
+    def __init__(self, plan: Plan, catalogue: Catalogue) -> None:
+        self.plan, self.spec, self.catalogue = plan, plan.record, catalogue
+        self.proposal = catalogue.proposal
+        self.cells = Cells.of(self.proposal)
+        self.item_fragments = {field.name: catalogue.fragments(field) for field in self.spec.item}
+        self.clicks = self.without_draws = 0
+        self.negatives = np.zeros(len(self.cells), np.int64)
+        self.positives = np.zeros(len(self.cells), np.int64)
+        self.histories = history_counts(np.zeros(0, np.int64))
+
+    def records(self, chunk: Chunk, split: int, epoch: int) -> pa.LargeBinaryArray:
+        """Serialized records of a chunk."""
+        self.clicks += len(chunk)
+        self.positives += self.cells.counts(chunk.values("positive"))
+        self.histories += history_counts(np.diff(chunk.lists("history")[1]) if self.spec.history else np.zeros(len(chunk), int))
+        columns = self.spec.train_columns() if split == TRAIN else self.spec.held_out_columns()
+        if split != TRAIN:
+            return codec.encode(columns, self._held_out(chunk, columns))
+        if self.spec.layout == "row":
+            return codec.encode(columns, self._rows(chunk, columns))
+        return codec.encode(columns, self._blocks(chunk, epoch, columns))
+
+    def _held_out(self, chunk: Chunk, columns: tuple[Column, ...]) -> Payloads:
+        payloads = self._click(chunk, np.arange(len(chunk) + 1), columns)
+        payloads |= self._items(chunk.values("positive"), np.arange(len(chunk) + 1))
+        payloads["user.key"] = wire.bytes_fragments([key.encode() for key in chunk.table["user"].to_pylist()])
+        for key, name in (("history.index", "history"), ("exclude.index", "known")):
+            items, offsets = chunk.lists(name)
+            payloads[key] = wire.regrouped(wire.int_fragments(items), offsets)
+        return payloads
+
+    def _rows(self, chunk: Chunk, columns: tuple[Column, ...]) -> Payloads:
+        payloads = self._click(chunk, np.arange(len(chunk) + 1), columns)
+        candidates, log_q, mask = self._candidates(chunk)
+        starts = np.arange(len(chunk) + 1) * candidates.shape[1]
+        payloads |= self._items(candidates.reshape(-1), starts)
+        payloads["item.log_q"] = wire.float_fragments(log_q, candidates.shape[1])
+        if self.spec.mask:
+            payloads["item.mask"] = wire.regrouped(wire.int_fragments(mask.reshape(-1)), starts)
+        return payloads
+
+    def _blocks(self, chunk: Chunk, epoch: int, columns: tuple[Column, ...]) -> Payloads:
+        place = chunk.values("place")
+        blocks, begins, block = np.unique(place, return_index=True, return_inverse=True)
+        starts = np.append(begins, len(chunk))
+        payloads = self._click(chunk, starts, columns)
+        if self.spec.history:
+            lengths = np.diff(chunk.lists("history")[1])
+            payloads["history.lengths"] = wire.regrouped(wire.int_fragments(lengths), starts)
+        if self.spec.per == "block":
+            return payloads | self._shared_pool(chunk, epoch, blocks, block, starts)
+        candidates, log_q, mask = self._candidates(chunk)
+        table, table_starts, slots = self._table(block[:, None] * len(self.catalogue) + candidates, len(blocks))
+        width = candidates.shape[1]
+        payloads |= self._items(table, table_starts)
+        payloads["block.positive"] = wire.regrouped(wire.int_fragments(slots[:, 0]), starts)
+        payloads["block.negatives"] = wire.regrouped(wire.int_fragments(slots[:, 1:].reshape(-1)), starts * (width - 1))
+        payloads["block.log_q"] = wire.regrouped(wire.float_fragments(log_q), starts * width)
+        if self.spec.mask:
+            payloads["block.mask"] = wire.regrouped(wire.int_fragments(mask.reshape(-1)), starts * width)
+        return payloads
+
+    def _shared_pool(self, chunk: Chunk, epoch: int, blocks: Ints, block: Ints, starts: Ints) -> Payloads:
+        count, items = self.spec.negatives, len(self.catalogue)
+        pools = drawn_pools(self.plan, self.proposal, epoch, blocks)
+        self.negatives += self.cells.counts(pools.reshape(-1))
+        keys = np.concatenate([
+            (np.arange(len(blocks))[:, None] * items + pools).reshape(-1),
+            block * items + chunk.values("positive"),
+        ])  # fmt: skip
+        table, table_starts, slots = self._table(keys, len(blocks))
+        payloads = self._items(table, table_starts)
+        payloads["item.log_q"] = wire.regrouped(wire.float_fragments(self.proposal.log_expected(table, count)), table_starts)
+        payloads["block.negatives"] = wire.regrouped(wire.int_fragments(slots[: pools.size]), np.arange(len(blocks) + 1) * count)
+        payloads["block.positive"] = wire.regrouped(wire.int_fragments(slots[pools.size :]), starts)
+        hits, offsets = chunk.lists("hits")
+        click = np.repeat(np.arange(len(chunk)) - starts[block], np.diff(offsets))
+        payloads["block.hit_click"] = wire.regrouped(wire.int_fragments(click), offsets[starts])
+        payloads["block.hit_pool"] = wire.regrouped(wire.int_fragments(hits), offsets[starts])
+        return payloads
+
+    def _candidates(self, chunk: Chunk) -> tuple[Ints, npt.NDArray[np.float64], Ints]:
+        """(items, log_q, mask), each [n, 1 + K], the positive first."""
+        count = self.spec.negatives
+        negatives = chunk.lists("negatives")[0].reshape(-1, count)
+        candidates = np.concatenate([chunk.values("positive")[:, None], negatives], axis=1).astype(np.int64)
+        log_q = self.proposal.log_expected(candidates, count)
+        log_q[:, 1:] -= chunk.values("log_allowed")[:, None]
+        drawn = chunk.values("drawn").astype(bool)
+        mask = np.ones(candidates.shape, np.int64)
+        mask[~drawn, 1:] = 0
+        log_q[~drawn, 1:] = math.log(count)
+        self.without_draws += int((~drawn).sum())
+        self.negatives += self.cells.counts(negatives[drawn].reshape(-1).astype(np.int64))
+        return candidates, log_q, mask
+
+    def _table(self, keys: Ints, blocks: int) -> tuple[Ints, Ints, Ints]:
+        """(items of all tables, starts [blocks + 1], slots of the keys' shape); a key is block * items + item."""
+        distinct, inverse = np.unique(keys, return_inverse=True)
+        owner, items = np.divmod(distinct, len(self.catalogue))
+        table_starts = np.searchsorted(owner, np.arange(blocks + 1))
+        slots = inverse.reshape(keys.shape) - table_starts[keys // len(self.catalogue)]
+        return items, table_starts, slots
+
+    def _items(self, items: Ints, starts: Ints) -> Payloads:
+        """item.<feature> and item.index of runs of items."""
+        payloads = {"item.index": wire.regrouped(wire.int_fragments(items), starts)}
+        for name, fragments in self.item_fragments.items():
+            payloads |= _feature(f"item.{name}", fragments.take(items), starts)
+        return payloads
+
+    def _click(self, chunk: Chunk, starts: Ints, columns: tuple[Column, ...]) -> Payloads:
+        """user.*, history.* and click.* of runs of clicks, as far as `columns` name them."""
+        keys = {column.key for column in columns}
+        payloads = {
+            "click.time": wire.regrouped(wire.int_fragments(chunk.values("time")), starts),
+            "click.weight": wire.regrouped(wire.float_fragments(chunk.values("weight")), starts),
+        }
+        for field in self.spec.user:
+            for key in {f"user.{field.name}", f"user.{field.name}.lengths"} & keys:
+                payloads[key] = wire.regrouped(chunk.fragments(column_of(key)), starts)
+        if self.spec.history:
+            items, offsets = chunk.lists("history")
+            for name in self.spec.history:
+                payloads |= _feature(f"history.{name}", self.item_fragments[name].take(items), offsets[starts])
+        return payloads
+
+
+def _feature(key: str, fragments: Any, starts: Ints) -> Payloads:
+    payloads = {key: wire.regrouped(fragments.values, starts)}
+    if fragments.lengths is not None:
+        payloads[f"{key}.lengths"] = wire.regrouped(fragments.lengths, starts)
+    return payloads

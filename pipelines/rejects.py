@@ -1,0 +1,64 @@
+"""Rejected rows: counted by reason, kept as Parquet with what they held, and a limit to how many there may be."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.sink import unwritable
+from schemas.errors import DataError
+from schemas.manifest import StoredFile
+
+SCHEMA = pa.schema([("input", pa.string()), ("reason", pa.string()), ("row", pa.string())])
+_FILE = "path string, bytes long, crc32c long"
+
+
+def store(rows: DataFrame, name: str, root: Path, run: str) -> list[StoredFile]:
+    """Writes `reason`, `row` of an input's rejected rows as rejected/part-*.parquet, one file a task that has any."""
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import uuid
+
+        path = f"rejected/part-{name}-{run}-{uuid.uuid4().hex[:8]}.parquet"
+        writer: pq.ParquetWriter | None = None
+        try:
+            for batch in batches:
+                if batch.num_rows:
+                    if writer is None:
+                        (root / path).parent.mkdir(parents=True, exist_ok=True)
+                        writer = pq.ParquetWriter(root / path, SCHEMA)
+                    inputs = pa.array([name] * batch.num_rows, pa.string())
+                    columns = [inputs, batch["reason"].cast(pa.string()), batch["row"].cast(pa.string())]
+                    writer.write_table(pa.table(columns, schema=SCHEMA))
+            if writer is not None:
+                writer.close()
+        except OSError as error:
+            raise unwritable(root / path, error) from error
+        if writer is not None:
+            data = (root / path).read_bytes()
+            columns = [pa.array([path]), pa.array([len(data)]), pa.array([google_crc32c.value(data)])]
+            yield pa.RecordBatch.from_arrays(columns, ["path", "bytes", "crc32c"])
+
+    files = rows.select("reason", "row").mapInArrow(write, _FILE).collect()
+    return [StoredFile(file.path, file.bytes, file.crc32c) for file in files]
+
+
+def counts(rows: DataFrame) -> dict[str, int]:
+    """Rejected rows by reason."""
+    found = rows.groupBy("reason").agg(F.count("*").alias("rows")).collect()
+    return {row.reason: row.rows for row in sorted(found, key=lambda row: row.reason)}
+
+
+def check_share(name: str, read: int, rejected: dict[str, int], allowed: float) -> None:
+    """Raises a DataError where more of an input was rejected than `limits.rejected_share` allows."""
+    total = sum(rejected.values())
+    if read and total > allowed * read:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda pair: -pair[1]))
+        raise DataError(
+            f"{name}: {total} of {read} rows ({total / read:.2%}) cannot be used, {allowed:.2%} are allowed "
+            f"(limits.rejected_share); by reason: {reasons}"
+        )

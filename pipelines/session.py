@@ -1,0 +1,81 @@
+"""The Spark session of a job, and Spark's errors in words.
+
+spark-submit and clusters bring their own settings, which stay as they are; a local session that nobody configured binds
+to loopback and opens no UI.
+"""
+
+import os
+import re
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from schemas import errors
+from schemas.errors import EnvironmentProblem, ProjectError
+
+_LOCAL_DEFAULTS = {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.memory": "2g",
+    "spark.sql.shuffle.partitions": "16",
+}
+# Histories need all of a user's clicks in one partition. Both of these let Spark take partitions apart after a join, as it
+# cannot know that a Python task relies on them.
+_REQUIRED = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    "spark.sql.adaptive.skewJoin.enabled": "false",
+    "spark.sql.adaptive.localShuffleReader.enabled": "false",
+}
+_RAISED_IN_TASK = re.compile(r"^(?:schemas\.errors\.)(\w+): (.*)$", re.MULTILINE)
+_DISK_FULL = re.compile(r"No space left on device")
+
+
+def spark_session(name: str) -> SparkSession:
+    """The session to use: spark-submit's, Spark Connect's, or a local one on all cores."""
+    builder = SparkSession.builder.appName(name)
+    if "SPARK_REMOTE" not in os.environ:
+        builder = _with_local_defaults(builder)
+    try:
+        session = builder.getOrCreate()
+    except PySparkException as error:
+        raise EnvironmentProblem(f"Spark did not start: {str(error).splitlines()[0]}") from error
+    for key, value in _REQUIRED.items():
+        session.conf.set(key, value)
+    return session
+
+
+def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
+    from pyspark import SparkConf, SparkContext
+
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()  # spark-submit's settings are in its JVM
+    else:
+        from pipelines.java import ensure_java
+
+        ensure_java()
+        builder = builder.master("local[*]")
+    given = SparkConf()
+    if given.get("spark.master", "local").startswith("local"):
+        for key, value in _LOCAL_DEFAULTS.items():
+            if not given.contains(key):
+                builder = builder.config(key, value)
+    return builder
+
+
+def explained(error: BaseException) -> ProjectError | None:
+    """The error behind one of Spark's, where a person can act on it: one of ours raised in a task, or a full disk."""
+    text = str(error)
+    found = _RAISED_IN_TASK.findall(text)
+    if found:
+        name, message = found[-1]
+        kind = getattr(errors, name, ProjectError)
+        return kind(message.strip()) if issubclass(kind, ProjectError) else None
+    if _DISK_FULL.search(text):
+        return EnvironmentProblem("no space left on a disk that Spark writes to; make room in output.path or spark.local.dir")
+    if isinstance(error, PySparkException):
+        lines = [line for line in text.splitlines() if line.strip()]
+        cause = next((line for line in reversed(lines) if re.match(r"^(Caused by: |\w+(\.\w+)*(Error|Exception): )", line)), lines[0])
+        return ProjectError(f"Spark failed: {cause.strip()[:500]}")
+    return None

@@ -1,0 +1,83 @@
+"""Writes shards: frames, compression, checksums, and a digest that does not depend on the order of records.
+
+A shard's name carries the run and the attempt, so no attempt ever writes over another; what a task returns says which of
+them counts. The digest of a set of records is the sum of their BLAKE2b-128 modulo 2^128.
+"""
+
+import hashlib
+import os
+import uuid
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import google_crc32c
+import pyarrow as pa
+
+from schemas import tfrecord
+from schemas.errors import EnvironmentProblem
+
+DIGEST_MODULUS = 1 << 128
+_GZIP_LEVEL = 1  # 79 MB/s against 23 MB/s at level 6, for a tenth more bytes
+
+
+class ShardWriter:
+    """One shard being written; `close` makes it count, `discard` removes it."""
+
+    def __init__(self, root: str, folder: str, name: str, compression: str) -> None:
+        ending = ".tfrecord.gz" if compression == "gzip" else ".tfrecord"
+        self.path = f"{folder}/part-{name}-{uuid.uuid4().hex[:8]}{ending}"
+        self.records = self.bytes = self.crc32c = self.digest = 0
+        self._file = Path(root) / self.path
+        self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31) if compression == "gzip" else None
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._file.open("wb")
+        except OSError as error:
+            raise unwritable(self._file, error) from error
+
+    def write(self, records: pa.LargeBinaryArray) -> None:
+        """Appends serialized records."""
+        plain = records.to_pylist()
+        self.records += len(plain)
+        self.digest = (self.digest + digest(plain)) % DIGEST_MODULUS
+        data = tfrecord.frames(plain)
+        self._append(self._compressor.compress(data) if self._compressor else data)
+
+    def close(self) -> None:
+        """Ends the shard; its figures are final, its bytes on the disk."""
+        if self._compressor:
+            self._append(self._compressor.flush())
+        try:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+        except OSError as error:
+            raise unwritable(self._file, error) from error
+
+    def discard(self) -> None:
+        """Removes what was written, as far as the disk allows."""
+        try:
+            self._stream.close()
+        except OSError:
+            pass  # a full disk complains once more; the file goes all the same
+        self._file.unlink(missing_ok=True)
+
+    def _append(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise unwritable(self._file, error) from error
+        self.bytes += len(data)
+        self.crc32c = google_crc32c.extend(self.crc32c, data)
+
+
+def digest(records: Iterable[bytes]) -> int:
+    """Sum of the records' hashes modulo 2^128."""
+    hashed = (hashlib.blake2b(record, digest_size=16).digest() for record in records)
+    return sum(int.from_bytes(value, "little") for value in hashed) % DIGEST_MODULUS
+
+
+def unwritable(path: Path, error: OSError) -> EnvironmentProblem:
+    """The error of a file that could not be written, in words."""
+    return EnvironmentProblem(f"writing {path} failed: {error.strerror or error}; make room there or change output.path")

@@ -1,0 +1,56 @@
+"""Sorts each user's clicks, gives each its key, and says which are for training, validation and test.
+
+One shuffle, by user, and one sort serve everything that follows: the occurrence number of identical clicks, the split,
+and the histories. The click key comes from (user, item, time, occurrence), never from where a row was read.
+"""
+
+import datetime as dt
+
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import functions as F
+
+from pipelines.config import LeaveLastSplit, Moment, NoSplit, TimeSplit
+from schemas.errors import ConfigurationError
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = ("train", "validation", "test")
+_PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
+
+
+def with_split(clicks: DataFrame, split: NoSplit | LeaveLastSplit | TimeSplit, unit: str) -> DataFrame:
+    """Adds `click_key` (long) and `split`, rows clustered by user and sorted by (user, time, number, weight)."""
+    grouped = clicks.repartition("user")
+    same = Window.partitionBy("user", "time", "number").orderBy("weight")
+    by_user = Window.partitionBy("user").orderBy("time", "number", "weight")
+    keyed = grouped.withColumn("occurrence", F.row_number().over(same)).withColumn(
+        "click_key", F.xxhash64("user", "number", "time", "occurrence")
+    )
+    return keyed.withColumn("split", _role(split, unit, by_user).cast("int")).drop("occurrence")
+
+
+def _role(split: NoSplit | LeaveLastSplit | TimeSplit, unit: str, by_user: WindowSpec) -> Column:
+    if isinstance(split, LeaveLastSplit):
+        def there(offset: int) -> Column:
+            neighbour = F.lead(F.lit(1), offset) if offset > 0 else F.lag(F.lit(1), -offset)
+            return neighbour.over(by_user).isNotNull()
+
+        last, second_last = ~there(1) & there(-2), there(1) & ~there(2) & there(-1)
+        return F.when(last, TEST).when(second_last, VALIDATION).otherwise(TRAIN)
+    if isinstance(split, TimeSplit):
+        test_from = moment(split.test_from, unit)
+        validation_from = test_from if split.validation_from is None else moment(split.validation_from, unit)
+        if validation_from > test_from:
+            raise ConfigurationError("split: validation_from comes after test_from; it must be the earlier of the two")
+        return F.when(F.col("time") >= test_from, TEST).when(F.col("time") >= validation_from, VALIDATION).otherwise(TRAIN)
+    return F.lit(TRAIN)
+
+
+def moment(value: Moment, unit: str) -> int:
+    """A configured moment in the clicks' unit; dates and times without a zone are UTC, numbers are taken as they are."""
+    if isinstance(value, int | float):
+        return int(value)
+    if not isinstance(value, dt.datetime):
+        value = dt.datetime(value.year, value.month, value.day)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=dt.UTC)
+    return round((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1)) * _PER_SECOND[unit] // 1_000_000

@@ -1,0 +1,104 @@
+"""What a finished dataset says of itself: draws held against the proposal, popularity of negatives, history lengths.
+
+Items are counted in cells (single items where there are few, else runs of the index of like probability), so that a
+task's counts stay small however large the catalogue is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samplers.exclusion import Prefixes
+from samplers.goodness import compare
+from samplers.proposal import CatalogueProposal, Proposal
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MOST_CELLS = 4096
+HISTORY_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """cell [items] of each item, probability [cells] under the proposal."""
+
+    cell: Ints
+    probability: Floats
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+    @classmethod
+    def of(cls, proposal: CatalogueProposal) -> "Cells":
+        """Cells of a proposal: at most MOST_CELLS."""
+        probability = proposal.table.probabilities
+        if len(probability) <= MOST_CELLS:
+            return cls(np.arange(len(probability)), probability)
+        cell = np.minimum((np.cumsum(probability) * MOST_CELLS).astype(np.int64), MOST_CELLS - 1)
+        _, cell = np.unique(cell, return_inverse=True)
+        return cls(cell, np.bincount(cell, probability))
+
+    def counts(self, items: Ints) -> Ints:
+        """[cells] how many of these items lie in each."""
+        return np.bincount(self.cell[items], minlength=len(self))
+
+
+def excluded_draws(prefixes: Prefixes, draws: Floats, proposal: Proposal, cells: Cells) -> Floats:
+    """[cells] the part of q * draws that falls on excluded items, summed over the clicks; linear in the clicks.
+
+    A user's first click on an item excludes it from all later clicks whose history reaches it, so each item takes the
+    sum of `draws` over a suffix of the user's clicks.
+    """
+    out = np.zeros(len(cells))
+    q = proposal.mass[prefixes.item] / proposal.one
+    if prefixes.history:
+        first = np.flatnonzero(prefixes.first)
+        before = np.concatenate([[0.0], np.cumsum(draws)])
+        starts = np.unique(prefixes.start)
+        user_end = np.append(starts, len(draws))[np.searchsorted(starts, prefixes.start[first], side="right")]
+        reached = np.minimum(np.searchsorted(prefixes.end, first, side="right"), user_end)
+        out += np.bincount(cells.cell[prefixes.item[first]], q[first] * (before[user_end] - before[reached]), len(cells))
+    if prefixes.positive:
+        rows = np.flatnonzero(prefixes.first_of_row >= prefixes.end) if prefixes.history else np.arange(len(draws))
+        out += np.bincount(cells.cell[prefixes.item[rows]], q[rows] * draws[rows], len(cells))
+    return out
+
+
+def proposal_report(
+    components: list[tuple[str, float, dict[str, Any]]], observed: Ints, expected: Floats, clicks_without_draws: int
+) -> dict[str, Any]:
+    """The manifest's `proposal`: declared against observed."""
+    return {
+        "declared": [{"strategy": name, "share": share, **parameters} for name, share, parameters in components],
+        "observed": asdict(compare(observed, expected)),
+        "cells": len(observed),
+        "clicks_without_draws": clicks_without_draws,
+    }
+
+
+def decile_edges(counts: Ints) -> Ints:
+    """[11] item_index edges of ten groups that hold a tenth of the training clicks each; the last also the unclicked."""
+    total = np.cumsum(counts)
+    edges = np.searchsorted(total, np.arange(1, 10) / 10 * total[-1], side="left") + 1
+    return np.concatenate([[0], np.minimum(edges, len(counts)), [len(counts)]])
+
+
+def by_decile(values: Floats, cells: Cells, edges: Ints) -> list[float]:
+    """[10] values of cells summed by popularity decile; a cell that spans two counts where it begins."""
+    first = np.searchsorted(cells.cell, np.arange(len(cells)), side="left")
+    decile = np.clip(np.searchsorted(edges, first, side="right") - 1, 0, 9)
+    return [float(value) for value in np.bincount(decile, values, 10)]
+
+
+def history_counts(lengths: Ints) -> Ints:
+    """[edges] clicks by the length of their history, each in the last class whose edge it reaches."""
+    return np.bincount(np.searchsorted(HISTORY_EDGES, lengths, side="right") - 1, minlength=len(HISTORY_EDGES))
+
+
+def history_report(counts: Mapping[str, Any] | Ints) -> dict[str, Any]:
+    """The manifest's history length histogram."""
+    return {"edges": list(HISTORY_EDGES), "clicks": [int(count) for count in np.asarray(counts)]}

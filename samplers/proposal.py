@@ -1,0 +1,71 @@
+"""What negatives are drawn from: a distribution over the catalogue, and draws from it with their exact probability.
+
+A strategy turns training counts into weights, one file a strategy, one signature; `STRATEGIES` lists them. A mixture of
+such strategies is again one distribution, so it costs one table and its probabilities are right for the sum.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from samplers import mixture, popularity, rng, uniform
+from samplers.alias import AliasTable, alias_table
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+STRATEGIES: Mapping[str, Callable[..., Floats]] = {
+    "uniform": uniform.weights,
+    "popularity": popularity.weights,
+}
+
+
+class Proposal(Protocol):
+    """Draws negatives. `mass` [items] and `one` are its probabilities as exact integers: q = mass / one."""
+
+    mass: Ints
+    one: int
+
+    def draw(self, keys: rng.Keys, counters: npt.ArrayLike) -> Ints:
+        """Item indices for keys and counters, broadcast against each other; independent for different pairs."""
+        ...
+
+    def log_expected(self, items: Ints, count: int) -> Floats:
+        """log of the expected count of each item among `count` independent draws: log count + log q(item)."""
+        ...
+
+
+@dataclass(frozen=True)
+class CatalogueProposal:
+    """A fixed distribution over the catalogue, the same for every click."""
+
+    table: AliasTable
+
+    @property
+    def mass(self) -> Ints:
+        return self.table.mass
+
+    @property
+    def one(self) -> int:
+        return self.table.one
+
+    def draw(self, keys: rng.Keys, counters: npt.ArrayLike) -> Ints:
+        return self.table.pick(rng.uniforms(keys, counters))
+
+    def log_expected(self, items: Ints, count: int) -> Floats:
+        with np.errstate(divide="ignore"):
+            return math.log(count) + np.log(self.mass[items] / self.one)
+
+
+def proposal(components: Sequence[tuple[str, float, Mapping[str, Any]]], counts: Ints) -> CatalogueProposal:
+    """The proposal of (strategy, share, parameters) components over training counts [items].
+
+    Raises:
+      ValueError: no item can be drawn.
+    """
+    parts = [(share, STRATEGIES[name](counts, **parameters)) for name, share, parameters in components]
+    return CatalogueProposal(alias_table(mixture.weights(parts)))

@@ -1,0 +1,140 @@
+"""Reads a YAML document into a pydantic model and reports every problem at once.
+
+The producer and the trainer have different configurations but one way of reading them: defaults in the model, a file,
+then `--set a.b=value`. An unknown key is an error that names the nearest known one, since an option that is silently
+ignored is the worst kind.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.errors import ConfigurationError
+
+
+class Strict(BaseModel):
+    """A configuration node: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(model: type[Model], path: str | Path | None, overrides: Sequence[str] = ()) -> Model:
+    """The validated configuration of a YAML file with `a.b=value` overrides applied.
+
+    Raises:
+      ConfigurationError: one message with every problem, one a line, each with the path of its key.
+    """
+    document = {} if path is None else read_document(Path(path))
+    for override in overrides:
+        apply_override(document, override)
+    return validate(model, document, source=str(path) if path else "the command line")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"configuration {path} cannot be read: {error.strerror}; give a readable file with --config"
+        raise ConfigurationError(message) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"configuration {path} is not UTF-8 text: {error}") from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"configuration {path} must be a mapping of keys; it holds a {type(document).__name__}")
+    return document
+
+
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Sets one `a.b.c=value` in place; the value is read as YAML, list positions are numbers."""
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise ConfigurationError(f"--set expects a.b=value; it got {override!r}")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {name}: the value {text!r} is not valid YAML") from error
+    *parents, last = name.strip().split(".")
+    node: Any = document
+    for parent in parents:
+        if isinstance(node, list):
+            node = _list_entry(node, parent, override)
+            continue
+        if not isinstance(node.get(parent), dict | list):
+            node[parent] = {}
+        node = node[parent]
+    if isinstance(node, list):
+        _list_entry(node, last, override)
+        node[int(last)] = value
+    else:
+        node[last] = value
+
+
+def _list_entry(node: list[Any], position: str, override: str) -> Any:
+    if not position.isdecimal() or int(position) >= len(node):
+        raise ConfigurationError(f"--set {override}: expected a position below {len(node)}, got {position!r}")
+    return node[int(position)]
+
+
+def validate(model: type[Model], document: dict[str, Any], source: str) -> Model:
+    """`document` as `model`, or one ConfigurationError with every problem in it."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problems = [_explain(model, problem) for problem in error.errors()]
+    count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+    raise ConfigurationError(f"{source}: {count} in the configuration\n" + "\n".join(f"  {text}" for text in problems))
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    where = ".".join(location) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
+    if problem["type"] == "missing":
+        return f"{where}: required, but missing"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}"
+    value = problem.get("input")
+    shown = "" if isinstance(value, dict) else f" (got {value!r})"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"
+
+
+def _known_keys(model: Any, location: Iterable[str]) -> list[str]:
+    """Keys allowed at a location of error; union branches and dict keys in the location are passed through."""
+    candidates = [model]
+    for part in location:
+        reached: list[Any] = []
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                fields = {field.alias or name: field for name, field in candidate.model_fields.items()}
+                if part in fields:
+                    reached.extend(_models_within(fields[part].annotation))
+                    continue
+            reached.append(candidate)
+        candidates = reached or candidates
+    names: list[str] = []
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            names.extend(field.alias or name for name, field in candidate.model_fields.items())
+    return list(dict.fromkeys(names))
+
+
+def _models_within(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_within(argument)]

@@ -1,0 +1,180 @@
+"""Record keys and layouts: the only place that knows them.
+
+A `RecordSpec` is what encoder, TensorFlow parse spec, schema.pbtxt and trainer agree on. It lists the columns of each
+split: a key, its dtype, its shape and the keys of its row lengths. It is plain data, so that executors need no pydantic.
+
+Layouts of a train record, K negatives a click, C = 1 + K candidates with the positive first:
+
+    row     one record = one click       user.* history.* click.*: one click       item.*: [C]
+    block   one record = B clicks        user.* history.* click.*: B clicks        item.*: a table of U distinct items
+            block.positive [B] and block.negatives ([B * K] own ones, or [N] shared) are slots in that table
+    sequence   (not written yet) one record = the windows of several users; see DESIGN, "A train record"
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+DType = Literal["int64", "float32", "bytes"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A feature as it is stored. `size` counts the indices, 0 (out of vocabulary, missing) among them; 0 for floats."""
+
+    name: str
+    encode: Literal["vocabulary", "buckets", "none"]
+    column: str
+    shape: Literal["scalar", "list"] | int = "scalar"
+    size: int = 0
+    boundaries: tuple[float, ...] | None = None
+    default: float = 0.0
+
+    @property
+    def dtype(self) -> DType:
+        return "float32" if self.encode == "none" else "int64"
+
+    @property
+    def width(self) -> int | None:
+        """Values an entity has: 1, n for a dense vector, None for a list."""
+        if self.shape == "scalar":
+            return 1
+        return None if self.shape == "list" else int(self.shape)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One key of a record.
+
+    shape: dense shape in the record where that is the same for all records (`()` is a scalar), else None.
+    width: values of one entity where the shape is not dense: 1, n for a dense vector, or the candidates of a click.
+    lengths: keys of the row lengths that partition the values, outermost first.
+    """
+
+    key: str
+    dtype: DType
+    shape: tuple[int, ...] | None = None
+    width: int = 1
+    lengths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordSpec:
+    """The record format of a dataset. `clicks` is B (1 in rows), `negatives` K, or N where a block shares its pool."""
+
+    user: tuple[Field, ...]
+    item: tuple[Field, ...]
+    history: tuple[str, ...]
+    history_length: int
+    layout: Literal["row", "block"]
+    clicks: int
+    negatives: int
+    per: Literal["click", "block"]
+    mask: bool = False
+
+    @property
+    def history_fields(self) -> tuple[Field, ...]:
+        """Item features that a history carries, in configured order."""
+        by_name = {field.name: field for field in self.item}
+        return tuple(by_name[name] for name in self.history)
+
+    def train_columns(self) -> tuple[Column, ...]:
+        """Keys of a train record, in the order they are written."""
+        return self._row_columns(1 + self.negatives) if self.layout == "row" else self._block_columns()
+
+    def held_out_columns(self) -> tuple[Column, ...]:
+        """Keys of a validation or test record: one click, its positive, and the items to leave out when ranking."""
+        spec = dataclasses.replace(self, layout="row", mask=False)
+        columns = [column for column in spec._row_columns(1) if column.key != "item.log_q"]
+        return (
+            *columns,
+            Column("user.key", "bytes", ()),
+            Column("history.index", "int64"),
+            Column("exclude.index", "int64"),
+        )
+
+    def item_columns(self) -> tuple[Column, ...]:
+        """Keys of a record in items/: one item of the catalogue."""
+        return (
+            *(_one(f"item.{field.name}", field) for field in self.item),
+            Column("item.index", "int64", ()),
+            Column("item.count", "int64", ()),
+            Column("item.key", "bytes", ()),
+            Column("item.title", "bytes", ()),
+        )
+
+    def _row_columns(self, candidates: int) -> tuple[Column, ...]:
+        columns = [_one(f"user.{field.name}", field) for field in self.user]
+        for field in self.history_fields:
+            columns.extend(_many(f"history.{field.name}", field))
+        for field in self.item:
+            columns.extend(_many(f"item.{field.name}", field, candidates))
+        columns.append(Column("item.index", "int64", (candidates,)))
+        columns.append(Column("item.log_q", "float32", (candidates,)))
+        if self.mask:
+            columns.append(Column("item.mask", "int64", (candidates,)))
+        columns.append(Column("click.time", "int64", ()))
+        columns.append(Column("click.weight", "float32", ()))
+        return tuple(columns)
+
+    def _block_columns(self) -> tuple[Column, ...]:
+        columns = [column for field in self.user for column in _many(f"user.{field.name}", field)]
+        if self.history:
+            columns.append(Column("history.lengths", "int64"))
+        for field in self.history_fields:
+            columns.extend(_many(f"history.{field.name}", field, outer=("history.lengths",)))
+        for field in self.item:
+            columns.extend(_many(f"item.{field.name}", field))
+        columns.append(Column("item.index", "int64"))
+        columns.append(Column("block.positive", "int64"))
+        if self.per == "click":
+            columns.append(Column("block.negatives", "int64", None, self.negatives))
+            columns.append(Column("block.log_q", "float32", None, 1 + self.negatives))
+            if self.mask:
+                columns.append(Column("block.mask", "int64", None, 1 + self.negatives))
+        else:
+            columns.append(Column("block.negatives", "int64", (self.negatives,)))
+            columns.append(Column("item.log_q", "float32"))
+            columns.append(Column("block.hit_click", "int64"))
+            columns.append(Column("block.hit_pool", "int64"))
+        columns.append(Column("click.time", "int64"))
+        columns.append(Column("click.weight", "float32"))
+        return tuple(columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the manifest; `from_json` reads it back to an equal spec."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "RecordSpec":
+        """The spec in a manifest's `record`."""
+        values = dict(document)
+        for side in ("user", "item"):
+            values[side] = tuple(_field_from_json(field) for field in values[side])
+        values["history"] = tuple(values["history"])
+        return cls(**values)
+
+
+def _one(key: str, field: Field) -> Column:
+    """The column of one feature of one entity."""
+    if field.width is None:
+        return Column(key, field.dtype)
+    return Column(key, field.dtype, () if field.shape == "scalar" else (field.width,))
+
+
+def _many(key: str, field: Field, entities: int | None = None, outer: tuple[str, ...] = ()) -> list[Column]:
+    """Columns of one feature of several entities; a list feature brings its lengths, one an entity."""
+    dense = None if entities is None else (entities,)
+    if field.width is None:
+        lengths = f"{key}.lengths"
+        return [Column(key, field.dtype, None, 1, (*outer, lengths)), Column(lengths, "int64", dense, 1, outer)]
+    if dense is not None and field.shape != "scalar":
+        dense = (*dense, field.width)
+    return [Column(key, field.dtype, dense, field.width, outer)]
+
+
+def _field_from_json(document: dict[str, Any]) -> Field:
+    values = dict(document)
+    if values.get("boundaries") is not None:
+        values["boundaries"] = tuple(values["boundaries"])
+    return Field(**values)

@@ -1,0 +1,114 @@
+"""Protocol-buffer wire pieces of `tf.train.Example`, whole columns at a time.
+
+On the wire a packed repeated field is the concatenation of its values' encodings, so each value is encoded once, as a
+fragment, and a record's payload is a run of fragments: `take` of an Arrow array copies them in C++, and the payload of
+every record is then a change of offsets, not a copy. Measured at 8 to 10 times per-row `tf.train.Example`.
+
+    Example  = 0A len Features ;  Features = (0A len Entry)* ;  Entry = 0A len key 12 len Feature
+    Feature  = 0A len BytesList | 12 len FloatList | 1A len Int64List ;  packed lists are 0A len payload
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Ints = npt.NDArray[np.int64]
+
+FEATURE_TAG = {"bytes": b"\x0a", "float32": b"\x12", "int64": b"\x1a"}
+
+
+def varint(value: int) -> bytes:
+    """One unsigned number, seven bits a byte, low bits first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append((value & 0x7F) | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def binary_array(data: Any, offsets: Ints) -> pa.LargeBinaryArray:
+    """Fragments over one buffer; fragment i is data[offsets[i]:offsets[i + 1]]."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(data)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def buffers_of(array: pa.LargeBinaryArray) -> tuple[Ints, Any]:
+    """(offsets [n + 1], data buffer) of an array, its slice taken into account."""
+    _, offsets, data = array.buffers()
+    numbers = np.frombuffer(offsets, np.int64, len(array) + 1, 8 * array.offset)
+    return numbers, data if data is not None else pa.py_buffer(b"")
+
+
+def lengths_of(array: pa.LargeBinaryArray) -> Ints:
+    """Bytes of each fragment."""
+    return np.diff(buffers_of(array)[0])
+
+
+def int_fragments(values: npt.ArrayLike) -> pa.LargeBinaryArray:
+    """One varint fragment a value; negative numbers take ten bytes, as two's complement."""
+    numbers = np.ascontiguousarray(values, np.int64).view(np.uint64)
+    if numbers.size and numbers.max() < 1 << 14:
+        sizes = 1 + (numbers >= 128).astype(np.int64)
+        matrix = np.empty((numbers.size, 2), np.uint8)
+        matrix[:, 0] = (numbers & 0x7F) | ((numbers >= 128).astype(np.uint64) << 7)
+        matrix[:, 1] = numbers >> 7
+    else:
+        shifts = np.arange(0, 70, 7, dtype=np.uint64)
+        groups = np.where(shifts < 64, numbers[:, None] >> np.minimum(shifts, 63), 0)
+        sizes = np.maximum(1, (groups != 0).sum(axis=1)).astype(np.int64)
+        width = int(sizes.max(initial=1))
+        matrix = (groups[:, :width] & 0x7F).astype(np.uint8)
+        matrix[np.arange(width) < (sizes - 1)[:, None]] |= 0x80
+    data = matrix[np.arange(matrix.shape[1]) < sizes[:, None]]
+    return binary_array(data, _offsets(sizes))
+
+
+def float_fragments(values: npt.ArrayLike, width: int = 1) -> pa.LargeBinaryArray:
+    """One fragment of `width` float32 an entity."""
+    numbers = np.ascontiguousarray(values, "<f4").reshape(-1)
+    return binary_array(numbers, np.arange(0, numbers.nbytes + 1, 4 * width, dtype=np.int64))
+
+
+def bytes_fragments(values: Sequence[bytes]) -> pa.LargeBinaryArray:
+    """One fragment a value of a BytesList: its own tag and length, then the bytes."""
+    pieces = [b"\x0a" + varint(len(value)) + value for value in values]
+    sizes = np.fromiter((len(piece) for piece in pieces), np.int64, len(pieces))
+    return binary_array(b"".join(pieces), _offsets(sizes))
+
+
+def regrouped(fragments: pa.LargeBinaryArray, starts: Ints) -> pa.LargeBinaryArray:
+    """Runs of fragments as one fragment each: group i is fragments[starts[i]:starts[i + 1]]. Nothing is copied."""
+    offsets, data = buffers_of(fragments)
+    return binary_array(data, offsets[starts])
+
+
+def entry_headers(key: str, dtype: str, payload_bytes: Ints) -> pa.LargeBinaryArray:
+    """What precedes a payload in its record, for payloads of the given sizes."""
+    distinct, inverse = np.unique(payload_bytes, return_inverse=True)
+    headers = pa.array([_entry_header(key.encode(), dtype, int(size)) for size in distinct], pa.large_binary())
+    return headers.take(pa.array(inverse))
+
+
+def example_headers(features_bytes: Ints) -> pa.LargeBinaryArray:
+    """The tag and length that open each Example."""
+    distinct, inverse = np.unique(features_bytes, return_inverse=True)
+    headers = pa.array([b"\x0a" + varint(int(size)) for size in distinct], pa.large_binary())
+    return headers.take(pa.array(inverse))
+
+
+def _entry_header(key: bytes, dtype: str, size: int) -> bytes:
+    packed = b"\x0a" + varint(size) if size and dtype != "bytes" else b""
+    feature = FEATURE_TAG[dtype] + varint(len(packed) + size) + packed
+    name = b"\x0a" + varint(len(key)) + key
+    value = b"\x12" + varint(len(feature) + size) + feature
+    return b"\x0a" + varint(len(name) + len(value) + size) + name + value
+
+
+def _offsets(sizes: Ints) -> Ints:
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
