@@ -110,7 +110,7 @@ def test_items_carry_attributes_of_their_category(tmp_path):
     items = synthetic.items(truth)
     position = np.argsort(synthetic.item_ids(truth))
     assert items["category"].to_pylist() == [f"category-{number}" for number in truth.category[position]]
-    owner = {}
+    owner: dict[str, str] = {}
     for brand, category in zip(items["brand"].to_pylist(), items["category"].to_pylist(), strict=True):
         assert owner.setdefault(brand, category) == category
     assert {len(tags) for tags in items["tags"].to_pylist()} == {1, 2, 3, 4, 5}
@@ -171,7 +171,7 @@ def test_command_takes_every_parameter_and_ends_with_the_right_code(tmp_path):
     flat = [word for name, value in given.items() for word in ("--" + name.replace("_", "-"), str(value))]
     ended = run(*flat)
     assert ended.returncode == 0, ended.stderr
-    synthetic.generate(tmp_path / "y", Parameters(**given))
+    synthetic.generate(tmp_path / "y", Parameters(**given))  # type: ignore[arg-type]
     assert digests(tmp_path / "x") == digests(tmp_path / "y")
     refused = run("--seed", "12")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (4, 1)
