@@ -34,7 +34,7 @@ help: ## show this list
 
 setup: java ## install everything into .venv, a Java included where the machine has none
 
-train: java known-dataset ## the main job: fetch the clicks, draw negatives, train, evaluate, export
+train: known-dataset java ## the main job: fetch the clicks, draw negatives, train, evaluate, export
 	@python -m pipelines.sources $(DATASET) --output data/$(DATASET)
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" \
 	    spark-submit pipelines/prebatch.py --config pipelines/examples/$(DATASET).yaml --overwrite
