@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import statistics
+from pipelines import tallies
 from pipelines.catalogue import Catalogue
 from pipelines.config import Config
 from pipelines.plan import Plan
@@ -38,7 +38,9 @@ def plan_for(
     vocabulary_path = ""
     if user_vocabularies:
         vocabulary_path = str(publication.work / "user_vocabularies.arrow")
-        table = pa.table({name: pa.array([values], pa.large_list(pa.large_string())) for name, values in user_vocabularies.items()})
+        table = pa.table(
+            {name: pa.array([values], pa.large_list(pa.large_string())) for name, values in user_vocabularies.items()}
+        )
         with pa.OSFile(vocabulary_path, "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
             writer.write_table(table)
     record = RecordSpec(
@@ -151,20 +153,20 @@ def _summed(rows: list[dict[str, Any]], name: str, dtype: Any, split: int | None
 
 
 def _proposal(config: Config, counted: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    cells = statistics.Cells.of(counted.proposal)
+    cells = tallies.Cells.of(counted.proposal)
     observed = _summed(rows, "negatives", np.int64, split=0)
     expected = _summed(rows, "expected", np.float64)
     if config.negatives.per == "block":
         expected = cells.probability * observed.sum()
     lacking = sum(row["without_draws"] for row in rows)
-    return statistics.proposal_report(config.negatives.proposal.components, observed, expected, lacking)
+    return tallies.proposal_report(config.negatives.proposal.components, observed, expected, lacking)
 
 
 def _statistics(
     counted: Catalogue, splits: dict[str, Split], rows: list[dict[str, Any]], used: "Used"
 ) -> dict[str, Any]:
-    cells = statistics.Cells.of(counted.proposal)
-    edges = statistics.decile_edges(counted.counts)
+    cells = tallies.Cells.of(counted.proposal)
+    edges = tallies.decile_edges(counted.counts)
     train = splits["train"]
     return {
         "items": len(counted),
@@ -172,15 +174,17 @@ def _statistics(
         "unmatched_users": used.unmatched_users,
         "bytes_per_click": round(train.bytes / train.clicks, 2) if train.clicks else 0.0,
         "decile_items": [int(edges[i + 1] - edges[i]) for i in range(10)],
-        "positives_by_decile": statistics.by_decile(_summed(rows, "positives", np.int64, 0), cells, edges),
-        "negatives_by_decile": statistics.by_decile(_summed(rows, "negatives", np.int64, 0), cells, edges),
-        "expected_by_decile": statistics.by_decile(cells.probability, cells, edges),
+        "positives_by_decile": tallies.by_decile(_summed(rows, "positives", np.int64, 0), cells, edges),
+        "negatives_by_decile": tallies.by_decile(_summed(rows, "negatives", np.int64, 0), cells, edges),
+        "expected_by_decile": tallies.by_decile(cells.probability, cells, edges),
         "draws_by_cell": _curve(cells, _summed(rows, "negatives", np.int64, 0), rows),
-        "history_lengths": statistics.history_report(_summed(rows, "histories", np.int64, 0)),
+        "history_lengths": tallies.history_report(_summed(rows, "histories", np.int64, 0)),
     }
 
 
-def _curve(cells: statistics.Cells, observed: npt.NDArray[np.int64], rows: list[dict[str, Any]], points: int = 60) -> dict[str, Any]:
+def _curve(
+    cells: tallies.Cells, observed: npt.NDArray[np.int64], rows: list[dict[str, Any]], points: int = 60
+) -> dict[str, Any]:
     """Declared and observed draws over the popularity rank, in at most `points` runs of cells, for a plot."""
     expected = _summed(rows, "expected", np.float64)
     if not len(expected) or not expected.sum():

@@ -3,7 +3,8 @@
 Blocks are consecutive runs of B clicks in the shuffled order of an epoch. That order is a hash of the click key, so a
 click's place in it is known anywhere; what is not known is where each block ends. One small job finds those boundaries:
 it sorts the hashes (8 bytes a click of an epoch) in ranges of at least 1,024 blocks and keeps every B-th. Every block
-then holds exactly B clicks but the last of each range. Tasks write the boundaries, 8 bytes a block, into the work folder.
+then holds exactly B clicks but the last of each range. Tasks write the boundaries, 8 bytes a block, into the work
+folder.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,9 @@ def store_boundaries(clicks: DataFrame, plan: Plan, training_clicks: int, work: 
             for epoch in range(epochs):
                 order = plan.order(keys, epoch)
                 part = epoch * ranges + _range(order, ranges)
-                yield pa.RecordBatch.from_arrays([pa.array(part.astype(np.int32)), pa.array(_signed(order))], ["part", "order"])
+                yield pa.RecordBatch.from_arrays(
+                    [pa.array(part.astype(np.int32)), pa.array(_signed(order))], ["part", "order"]
+                )
 
     def every_last(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         kept, seen, part = [], 0, 0
@@ -48,7 +51,9 @@ def store_boundaries(clicks: DataFrame, plan: Plan, training_clicks: int, work: 
             yield pa.RecordBatch.from_arrays([pa.array([part], pa.int32())], ["part"])
 
     rows = clicks.where("split = 0").select("click_key").mapInArrow(ordered, "part int, order long")
-    parts = rows.repartitionById(epochs * ranges, "part").sortWithinPartitions("order").mapInArrow(every_last, "part int")
+    parts = (
+        rows.repartitionById(epochs * ranges, "part").sortWithinPartitions("order").mapInArrow(every_last, "part int")
+    )
     written = {row.part for row in parts.collect()}
     paths = []
     for epoch in range(epochs):

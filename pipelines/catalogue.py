@@ -7,6 +7,8 @@ Cost: the encoded items and 28 bytes an item on the driver, the same again as sh
 """
 
 import functools
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from pipelines.encoding import Fragments
 from samplers.alias import AliasTable
 from samplers.proposal import CatalogueProposal
 from schemas.errors import DataError
-from schemas.features import Vocabulary
+from schemas.features import Buckets, Vocabulary
 from schemas.record import Field
 
 Ints = npt.NDArray[np.int64]
@@ -29,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CheckedItems:
-    """Usable rows of the item table sorted by key, and the rejected ones with their reasons."""
+    """Usable rows of the item table sorted by key, and the rejected ones: reason, row (JSON)."""
 
     table: pa.Table
     rejected: pa.Table
@@ -52,27 +54,30 @@ def checked_items(table: pa.Table, features: Features, where: str) -> CheckedIte
         for text, rows in encoding.faults(name, spec, table[name].combine_chunks()):
             reason[rows] = text
     # Rows of one key are ordered by all they hold, so which of them stays does not depend on the order of reading.
-    content = pa.array([repr(row) for row in table.select([c for c in table.column_names if c != "key"]).to_pylist()]
-                       if _has_duplicates(table["key"]) else [""] * table.num_rows, pa.large_string())
+    content = [""] * table.num_rows
+    if pc.count_distinct(table["key"], mode="all").as_py() < table.num_rows:
+        content = [repr(row) for row in table.drop_columns(["key"]).to_pylist()]
     usable = pa.array(np.array([1 if text else 0 for text in reason]))
-    order = pc.sort_indices(pa.table({"key": table["key"], "usable": usable, "content": content}),
-                            sort_keys=[("key", "ascending"), ("usable", "ascending"), ("content", "ascending")])
+    order = pc.sort_indices(
+        pa.table({"key": table["key"], "usable": usable, "content": pa.array(content)}),
+        sort_keys=[("key", "ascending"), ("usable", "ascending"), ("content", "ascending")],
+    )
     table, reason = table.take(order), reason[order.to_numpy()]
     key = table["key"].combine_chunks()
     repeated = np.zeros(len(key), bool)
     if len(key) > 1:
-        repeated[1:] = pc.fill_null(pc.equal(key.slice(1), key.slice(0, len(key) - 1)), False).to_numpy(zero_copy_only=False)
+        repeated[1:] = pc.fill_null(pc.equal(key.slice(1), key.slice(0, len(key) - 1)), False).to_numpy(
+            zero_copy_only=False
+        )
     reason[repeated] = "duplicate_key"
     reason[pc.is_null(key).to_numpy(zero_copy_only=False)] = "null_key"
     kept = pa.array(np.array([text is None for text in reason], bool))
-    rejected = table.filter(pc.invert(kept)).append_column("reason", pa.array([t for t in reason if t], pa.string()))
+    contents = [json.dumps(row, default=str, ensure_ascii=False) for row in table.filter(pc.invert(kept)).to_pylist()]
+    reasons = pa.array([text for text in reason if text is not None], pa.string())
+    rejected = pa.table({"reason": reasons, "row": pa.array(contents, pa.string())})
     if not pc.any(kept).as_py():
         raise DataError(f"{where}: no usable item ({table.num_rows} rows read); the catalogue would be empty")
     return CheckedItems(table.filter(kept).combine_chunks(), rejected, table.num_rows)
-
-
-def _has_duplicates(key: pa.ChunkedArray) -> bool:
-    return bool(pc.count_distinct(key, mode="all").as_py() < len(key))
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class Catalogue:
     @property
     def counts(self) -> Ints:
         """[items] training clicks."""
-        return self.table["count"].to_numpy()
+        counts: Ints = self.table["count"].to_numpy()
+        return counts
 
     def fragments(self, field: Field) -> Fragments:
         """[items] fragments of one feature."""
@@ -133,12 +139,12 @@ def build(items: CheckedItems, counts_by_number: Ints, features: Features) -> tu
     fields, vocabularies = [], {}
     for name, spec in features.item.items():
         column = table[name].combine_chunks()
-        boundaries = getattr(spec, "boundaries", None)
+        boundaries: Sequence[float] | None = spec.boundaries if isinstance(spec, Buckets) else None
         if isinstance(spec, Vocabulary):
             vocabularies[name] = encoding.vocabulary(spec, encoding.value_weights(spec, column, counts))
-        elif getattr(spec, "quantiles", None):
+        elif isinstance(spec, Buckets) and spec.quantiles is not None:
             trained = encoding.numbers(column)[counts > 0]
-            boundaries = encoding.quantile_boundaries(trained, spec.quantiles)  # type: ignore[union-attr]
+            boundaries = encoding.quantile_boundaries(trained, spec.quantiles)
         values = vocabularies.get(name)
         field = encoding.resolved(name, spec, len(values or ()), boundaries)
         text = None if values is None else pa.array(values, pa.large_string())

@@ -20,13 +20,13 @@ def reporting_errors(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("interrupted; the output is as it was before", err=True)
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one place that turns whatever is left into a line and a code
         known = error if isinstance(error, ProjectError) else _explained(error)
         if debug:
             traceback.print_exc()
         if known is None:
-            click.echo(f"error: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (--debug tells more)", err=True)
-            sys.exit(1)
+            first = str(error).strip().split("\n")[0]
+            known = ProjectError(f"{type(error).__name__}: {first} (--debug shows where)")
         click.echo(f"error: {known}", err=True)
         sys.exit(known.exit_code)
 

@@ -12,7 +12,7 @@ Format = Literal["parquet", "orc", "csv", "json", "table"]
 
 
 class Input(Strict):
-    """A table that Spark reads. `format` is guessed from the path's ending; `filter` is an SQL condition on its rows."""
+    """A table that Spark reads. `format` is guessed from the path's ending; `filter` is an SQL condition on rows."""
 
     path: str
     format: Format | None = None
@@ -59,12 +59,16 @@ class Features(Strict):
             if name in RESERVED_NAMES:
                 raise ValueError(f"{name!r} is a reserved name; rename the feature and give its column: {name}")
             if not name.isidentifier() or not name.isascii():
-                raise ValueError(f"{name!r} is no feature name: letters, digits and underscores; column: gives the source")
+                raise ValueError(
+                    f"{name!r} is no feature name: letters, digits and underscores; column: gives the source"
+                )
         return self
 
 
 class History(Strict):
-    """The user's earlier clicks. ties: `exclude` leaves out clicks of the same time; `order` goes by item id among them."""
+    """The user's earlier clicks. ties: `exclude` leaves out clicks of the same time; `order` goes by item id among
+    them.
+    """
 
     features: list[str] = Field(default_factory=list)
     length: int = Field(50, ge=1, le=100_000)
@@ -95,7 +99,9 @@ class Strategy(Strict):
     @model_validator(mode="after")
     def _one(self) -> "Strategy":
         if len(self.named) != 1:
-            raise ValueError(f"expected exactly one strategy (uniform, popularity), got {', '.join(self.named) or 'none'}")
+            raise ValueError(
+                f"expected exactly one strategy (uniform, popularity), got {', '.join(self.named) or 'none'}"
+            )
         return self
 
     @property
@@ -138,7 +144,7 @@ class Proposal(Strategy):
 
 
 class Negatives(Strict):
-    """Which negatives a click gets. `epochs` independent sets are drawn; `shortage` is for clicks with nothing to draw."""
+    """A click's negatives. `epochs` independent sets are drawn; `shortage` is for clicks with nothing to draw."""
 
     proposal: Proposal = Field(default_factory=lambda: Proposal(popularity=Popularity()))
     per: Literal["click", "block"] = "click"
@@ -173,7 +179,7 @@ class NoSplit(Strict):
 
 
 class LeaveLastSplit(Strict):
-    """Each user's last click is the test, the one before it the validation; users with fewer than 3 clicks only train."""
+    """A user's last click is the test, the one before it the validation; users with fewer than 3 clicks only train."""
 
     kind: Literal["leave_last"]
     per: Literal["user"] = "user"
@@ -183,11 +189,22 @@ Moment = dt.datetime | dt.date | int | float
 
 
 class TimeSplit(Strict):
-    """Clicks from `test_from` on are the test, those from `validation_from` up to it the validation. UTC, or clicks' unit."""
+    """Clicks from `test_from` on are the test, those from `validation_from` up to it the validation. UTC, or clicks'
+    unit.
+    """
 
     kind: Literal["time"]
     test_from: Moment
     validation_from: Moment | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TimeSplit":
+        earlier, later = self.validation_from, self.test_from
+        if type(earlier) is type(later) and earlier > later:  # type: ignore[operator]
+            raise ValueError(
+                f"validation_from {earlier} comes after test_from {later}; it must be the earlier of the two"
+            )
+        return self
 
 
 class Output(Strict):
@@ -224,25 +241,26 @@ class Config(Strict):
         for name in self.history.features:
             spec = self.features.item.get(name)
             if spec is None:
-                problems.append(f"history.features: {name!r} is no item feature; known: {', '.join(self.features.item)}")
+                problems.append(
+                    f"history.features: {name!r} is no item feature; known: {', '.join(self.features.item)}"
+                )
         if len(set(self.history.features)) < len(self.history.features):
             problems.append("history.features: a feature is listed twice")
         if self.negatives.per == "block" and self.layout.kind != "block":
             problems.append("negatives.per: block shares a pool within a block; it needs layout: {kind: block}")
         if self.negatives.per == "block" and self.negatives.shortage == "mask":
-            problems.append("negatives.shortage: mask is for per: click; a shared pool masks its accidental hits anyway")
-        foreign = [n for n, s in self.features.user.items() if self.users is None and _column(n, s) != self.clicks.user]
-        if foreign:
             problems.append(
-                f"features.user: {', '.join(foreign)} need users: {{path, key}}; without it only {self.clicks.user!r} is known"
+                "negatives.shortage: mask is for per: click; a shared pool masks its accidental hits anyway"
+            )
+        foreign = [n for n, spec in self.features.user.items() if (spec.column or n) != self.clicks.user]
+        if foreign and self.users is None:
+            problems.append(
+                f"features.user: {', '.join(foreign)} need users: {{path, key}}; "
+                f"without it only {self.clicks.user!r} is known"
             )
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-def _column(name: str, spec: FeatureSpec) -> str:
-    return spec.column or name
 
 
 def for_date(config: Config, date: dt.datetime | dt.date | None) -> Config:

@@ -1,7 +1,8 @@
 """Encodes columns of entities (items, users) as features: whole Arrow columns at a time, the same code for both sides.
 
-A feature is resolved first (its vocabulary or boundaries, from the training window) and then encoded as fragments, one an
-entity: what that entity adds to any record that mentions it. Values of a vocabulary are text, so that 7 and "7" are one.
+A feature is resolved first (its vocabulary or boundaries, from the training window) and then encoded as fragments, one
+an entity: what that entity adds to any record that mentions it. Values of a vocabulary are text, so that 7 and "7" are
+one.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from schemas import wire
 from schemas.errors import DataError
-from schemas.features import Buckets, FeatureSpec, Plain, Vocabulary
+from schemas.features import Buckets, FeatureSpec, Vocabulary
 from schemas.record import Field
 
 Ints = npt.NDArray[np.int64]
@@ -48,7 +49,9 @@ def check_type(name: str, spec: FeatureSpec, column: pa.DataType, where: str) ->
         raise DataError(f"{where}: feature {name!r} expects lists, the column is {column}; leave its shape out")
     if isinstance(spec, Vocabulary):
         if not (number or plain_text or pa.types.is_boolean(value) or pa.types.is_date(value)):
-            raise DataError(f"{where}: feature {name!r} expects text or numbers for its vocabulary, the column is {column}")
+            raise DataError(
+                f"{where}: feature {name!r} expects text or numbers for its vocabulary, the column is {column}"
+            )
     elif not (number or pa.types.is_boolean(value)):
         raise DataError(f"{where}: feature {name!r} expects numbers (encode: {spec.encode}), the column is {column}")
 
@@ -88,12 +91,15 @@ def value_weights(spec: Vocabulary, column: pa.Array, weights: Ints) -> pa.Table
 
 
 def vocabulary(spec: Vocabulary, frequencies: pa.Table) -> list[str]:
-    """Values by index, the placeholder first, then by falling weight; ties by value, as numbers where all are numbers."""
+    """Values by index: the placeholder, then by falling weight; ties by value, as numbers where all are numbers."""
     values = frequencies["value"].to_pylist()
     weights = frequencies["weight"].to_pylist()
     whole = all(_is_whole(value) for value in values)
-    ranked = sorted((-weight, int(value) if whole else value, value) for value, weight in zip(values, weights, strict=True)
-                    if weight >= spec.min_count)
+    ranked = sorted(
+        (-weight, int(value) if whole else value, value)
+        for value, weight in zip(values, weights, strict=True)
+        if weight >= spec.min_count
+    )
     return [OUT_OF_VOCABULARY, *(value for _, _, value in ranked[: spec.max_size])]
 
 
@@ -121,7 +127,6 @@ def resolved(name: str, spec: FeatureSpec, size: int, boundaries: Sequence[float
         return Field(name, "vocabulary", column, spec.shape, size)
     if isinstance(spec, Buckets):
         return Field(name, "buckets", column, "scalar", len(boundaries or ()) + 2, tuple(boundaries or ()))
-    assert isinstance(spec, Plain)
     return Field(name, "none", column, "scalar" if spec.shape == "scalar" else spec.shape[0], 0, None, spec.default)
 
 
@@ -146,9 +151,8 @@ def encoded(field: Field, values_by_index: pa.Array | None, column: pa.Array) ->
     return Fragments(wire.float_fragments(dense(field, column), field.width or 1))
 
 
-def indices(values_by_index: pa.Array | None, column: pa.Array) -> Ints:
+def indices(values_by_index: pa.Array, column: pa.Array) -> Ints:
     """Vocabulary index of each value; 0 for nulls and values that the vocabulary lacks."""
-    assert values_by_index is not None
     known = values_by_index.slice(1)
     found = pc.index_in(texts(column), value_set=known.cast(pa.large_string()), skip_nulls=True)
     return np.asarray(pc.add(pc.fill_null(found, -1), 1).to_numpy(zero_copy_only=False), np.int64)

@@ -1,7 +1,7 @@
 """Cuts a stream of sorted Arrow batches where a group ends, so that users and blocks are never taken apart.
 
-Spark hands a partition over in batches of its own choosing. Memory grows with the largest group: 40 bytes a click for the
-clicks of one user, a few hundred for the clicks of one block.
+Spark hands a partition over in batches of its own choosing. Memory grows with the largest group: 40 bytes a click for
+the clicks of one user, a few hundred for the clicks of one block.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,8 @@ def whole_groups(batches: Iterable[pa.RecordBatch], column: str, rows: int) -> I
     """Tables of whole groups with at least `rows` rows each (but the last), from batches sorted by `column`."""
     pending: list[pa.RecordBatch] = []
     held = 0
-    for batch in batches:
+    for received in batches:
+        batch = received
         while batch.num_rows:
             # Up to `rows`, any row will do; from there on, only those of the group that is under way.
             wanted = rows - held if held < rows else _end_of_group(pending[-1][column][-1], batch[column])

@@ -1,7 +1,7 @@
 """Point-in-time histories: for each click, which of its user's clicks came strictly before it.
 
-A user's clicks are sorted by time, so a history is a range of rows and costs nothing to find: linear in the clicks, also
-for a user with 100,000 of them.
+A user's clicks are sorted by time, so a history is a range of rows and costs nothing to find: linear in the clicks,
+also for a user with 100,000 of them.
 """
 
 from dataclasses import dataclass

@@ -34,7 +34,9 @@ def read(spark: SparkSession, source: Input, name: str) -> DataFrame:
     except AnalysisException as error:
         condition = error.getCondition() or ""
         if "PATH_NOT_FOUND" in condition or "TABLE_OR_VIEW_NOT_FOUND" in condition:
-            raise DataError(f"{name}.path: nothing to read at {source.path!r}; check {name}.path and {name}.format") from error
+            raise DataError(
+                f"{name}.path: nothing to read at {source.path!r}; check {name}.path and {name}.format"
+            ) from error
         if "UNABLE_TO_INFER_SCHEMA" in condition:
             raise DataError(f"{name}.path: {source.path!r} holds no {kind} data; check {name}.format") from error
         raise ConfigurationError(f"{name}: {first_line(error)}; check {name}.path, format and filter") from error
@@ -63,14 +65,15 @@ def identifier(rows: DataFrame, name: str, option: str, source: Input) -> Column
         return found.cast("long")
     if isinstance(kind, T.StringType):
         return found
-    raise DataError(f"{option}: expected whole numbers or text in column {name!r} of {source.path!r}, got {kind.simpleString()}")
+    raise DataError(
+        f"{option}: expected whole numbers or text in column {name!r} of {source.path!r}, got {kind.simpleString()}"
+    )
 
 
-def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """(usable, rejected) clicks.
+def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> DataFrame:
+    """Every click: user, key and number (of the item), time (long), weight; reason where it cannot be used; row (JSON).
 
-    Usable: user, number (of the item, by key), time (long, in the unit of `time_unit`), weight.
-    Rejected: reason, row (JSON). `numbers` maps key to number; a click on an item without a row there is rejected.
+    `numbers` maps item keys to numbers; a click on an item without a row there cannot be used.
     """
     rows = read(spark, source, "clicks")
     user = identifier(rows, source.user, "clicks.user", source)
@@ -90,7 +93,10 @@ def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> t
         )
     given = F.col("_time_given")
     canonical = rows.select(
-        user.alias("user"), item.alias("key"), time.alias("time"), weight.cast("double").alias("weight"),
+        user.alias("user"),
+        item.alias("key"),
+        time.alias("time"),
+        weight.cast("double").alias("weight"),
         column(rows, source.time, "clicks.time", source).isNotNull().alias("_time_given"),
         F.to_json(F.struct(*[F.col(f"`{name}`") for name in rows.columns])).alias("row"),
     )
@@ -99,12 +105,17 @@ def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> t
         .when(F.col("key").isNull(), "null_item")
         .when(F.col("time").isNull() & ~given, "null_time")
         .when(F.col("time").isNull(), "bad_time")
-        .when(F.col("weight").isNull() | F.isnan("weight") | (F.col("weight") < 0) | (F.col("weight") == float("inf")), "bad_weight")
+        .when(
+            F.col("weight").isNull() | F.isnan("weight") | (F.col("weight") < 0) | (F.col("weight") == float("inf")),
+            "bad_weight",
+        )
         .when(F.col("number").isNull(), "unknown_item")
     )
-    joined = canonical.join(numbers, "key", "left").withColumn("reason", reason)
-    usable = joined.where("reason is null").select("user", "number", "time", F.col("weight").cast("float"))
-    return usable, joined.where("reason is not null").select("reason", "key", "row")
+    return (
+        canonical.join(numbers, "key", "left")
+        .withColumn("reason", reason)
+        .withColumn("weight", F.col("weight").cast("float"))
+    )
 
 
 def _time(rows: DataFrame, source: Clicks) -> Column:
@@ -112,17 +123,17 @@ def _time(rows: DataFrame, source: Clicks) -> Column:
     kind = rows.schema[source.time].dataType
     if isinstance(kind, _WHOLE):
         return found.cast("long")
-    if isinstance(kind, T.TimestampType | T.DateType):
-        return F.unix_micros(found.cast("timestamp"))
-    if isinstance(kind, T.TimestampNTZType):
-        return F.unix_micros(F.to_utc_timestamp(found.cast("timestamp"), F.current_timezone()))
+    if isinstance(kind, T.TimestampType | T.TimestampNTZType | T.DateType):
+        return F.unix_micros(found.cast("timestamp"))  # the session's time zone is UTC
     if isinstance(kind, _FRACTIONAL):
         seconds = found.cast("double")
         finite = ~F.isnan(seconds) & (F.abs(seconds) < 9e12)
         return F.when(finite, F.round(seconds * MICROSECONDS).cast("long"))
     if isinstance(kind, T.StringType):
         return F.unix_micros(F.try_to_timestamp(found))
-    raise DataError(f"clicks.time: expected numbers, timestamps or text in column {source.time!r}, got {kind.simpleString()}")
+    raise DataError(
+        f"clicks.time: expected numbers, timestamps or text in column {source.time!r}, got {kind.simpleString()}"
+    )
 
 
 def time_is_counted(spark: SparkSession, source: Clicks) -> bool:
@@ -173,5 +184,9 @@ def entities(
 
 def sources(config: Config) -> list[tuple[str, Input]]:
     """The inputs of a job by their names."""
-    pairs: list[tuple[str, Input | None]] = [("clicks", config.clicks), ("items", config.items), ("users", config.users)]
+    pairs: list[tuple[str, Input | None]] = [
+        ("clicks", config.clicks),
+        ("items", config.items),
+        ("users", config.users),
+    ]
     return [(name, source) for name, source in pairs if source is not None]

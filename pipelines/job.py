@@ -8,6 +8,7 @@ Each step is a transform with a name; what it costs and why it is there is told 
 """
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,10 +57,10 @@ def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress
             step.result = f"{items.table.num_rows:,} usable of {items.read:,}"
         with progress.step("clicks", "reading and splitting clicks") as step:
             clicks = read_clicks(spark, config, items, publication, used)
-            split_counts = count_splits(clicks)
-            step.result = ", ".join(f"{name} {count:,}" for name, count in zip(SPLITS, split_counts, strict=True))
-        with progress.step("catalogue", "counting training clicks, encoding items") as step:
-            counted, item_vocabularies = catalogue.build(items, training_counts(clicks, items), config.features)
+            counts = count_clicks(clicks, items)
+            step.result = ", ".join(f"{name} {counts[split].sum():,}" for split, name in enumerate(SPLITS))
+        with progress.step("catalogue", "encoding items") as step:
+            counted, item_vocabularies = catalogue.build(items, counts[0], config.features)
             counted = with_proposal(counted, config)
             step.result = f"{int((counted.counts > 0).sum()):,} items clicked"
         with progress.step("users", "reading users, building vocabularies"):
@@ -67,15 +68,19 @@ def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress
         with progress.step("plan", "sharing the catalogue, placing blocks"):
             plan = plan_for(config, publication, counted, user_fields, user_vocabularies)
             if plan.record.layout == "block":
-                boundaries = blocks.store_boundaries(clicks, plan, split_counts[0], publication.work)
+                boundaries = blocks.store_boundaries(clicks, plan, int(counts[0].sum()), publication.work)
                 plan = dataclasses.replace(plan, boundaries=boundaries)
         with progress.step("records", "drawing negatives, writing records") as step:
             written = write_records(clicks, plan)
-            step.result = f"{sum(written['records'].to_pylist()):,} records, {sum(written['bytes'].to_pylist()) / 1e6:.1f} MB"
+            step.result = (
+                f"{sum(written['records'].to_pylist()):,} records, {sum(written['bytes'].to_pylist()) / 1e6:.1f} MB"
+            )
         with progress.step("publish", "writing items and vocabularies, publishing"):
             vocabularies = stored_vocabularies(publication, {**user_vocabularies, **item_vocabularies})
             stored_items, items_digest = item_split(plan, counted)
-            manifest = assembled(config, plan, counted, written, used, stored_items, items_digest, vocabularies, publication)
+            manifest = assembled(
+                config, plan, counted, written, used, stored_items, items_digest, vocabularies, publication
+            )
             manifest = dataclasses.replace(manifest, timings_seconds={**progress.seconds, "total": progress.total})
             dataset = publication.commit(manifest)
         clicks.unpersist()
@@ -86,12 +91,8 @@ def read_items(spark: SparkSession, config: Config, publication: Publication, us
     """The usable items; rejected ones are stored, and an error where there are too many."""
     rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
     checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
-    if checked.rejected.num_rows:
-        rejected = spark.createDataFrame(checked.rejected)
-        keyed = rejected.select("reason", F.to_json(F.struct(*[c for c in rejected.columns if c != "reason"])).alias("row"))
-        _account(used, "items", checked.read, keyed, publication, config)
-    else:
-        used.rows["items"] = {"read": checked.read, "used": checked.read, "rejected": 0}
+    reasons = Counter(checked.rejected["reason"].to_pylist())
+    _account(used, "items", checked.read, reasons, spark.createDataFrame(checked.rejected), publication, config)
     return checked
 
 
@@ -102,41 +103,44 @@ def read_clicks(
     numbers = spark.createDataFrame(
         pa.table({"key": items.table["key"], "number": pa.array(np.arange(items.table.num_rows), pa.int32())})
     )
-    usable, rejected = inputs.checked_clicks(spark, config.clicks, numbers)
-    row = usable.agg(F.count("*").alias("clicks"), F.min("time").alias("first"), F.max("time").alias("last")).collect()[0]
-    reasons = rejects.counts(rejected)
-    read = row.clicks + sum(reasons.values())
+    checked = inputs.checked_clicks(spark, config.clicks, numbers)
+    found = checked.groupBy("reason").agg(
+        F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
+    )
+    by_reason = {row.reason: row for row in found.collect()}
+    reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
+    read = sum(row.rows for row in by_reason.values())
     if not read:
-        raise DataError(f"clicks: {config.clicks.path!r} has no rows" + (" that pass clicks.filter" if config.clicks.filter else ""))
-    if reasons:
-        _account(used, "clicks", read, rejected, publication, config, reasons)
+        raise DataError(
+            f"clicks: {config.clicks.path!r} has no rows" + (" that pass clicks.filter" if config.clicks.filter else "")
+        )
+    rejected = checked.where("reason is not null")
+    _account(used, "clicks", read, reasons, rejected, publication, config)
+    if "unknown_item" in reasons:
         used.unmatched_items = rejected.where("reason = 'unknown_item'").select("key").distinct().count()
-    else:
-        used.rows["clicks"] = {"read": read, "used": read, "rejected": 0}
-    if not row.clicks:
+    if None not in by_reason:
         raise DataError(f"clicks: none of {read} rows can be used: {', '.join(f'{r} {n}' for r, n in reasons.items())}")
     counted = inputs.time_is_counted(spark, config.clicks)
-    used.time_unit = inputs.time_unit(config.clicks, counted, row["first"], row["last"])
+    used.time_unit = inputs.time_unit(config.clicks, counted, by_reason[None]["first"], by_reason[None]["last"])
+    usable = checked.where("reason is null").select("user", "number", "time", "weight")
     return with_split(usable, config.split, used.time_unit).persist(StorageLevel.MEMORY_AND_DISK)
 
 
-def count_splits(clicks: DataFrame) -> tuple[int, int, int]:
-    """Clicks for training, validation and test; an error where none is left to train on."""
-    found = {row.split: row["count"] for row in clicks.groupBy("split").count().collect()}
-    counts = found.get(0, 0), found.get(1, 0), found.get(2, 0)
-    if not counts[0]:
+def count_clicks(clicks: DataFrame, items: CheckedItems) -> npt.NDArray[np.int64]:
+    """[3, items by number] clicks of each split; an error where none is left to train on."""
+    found = (
+        clicks.groupBy("number")
+        .agg(*[F.count_if(F.col("split") == n).alias(name) for n, name in enumerate(SPLITS)])
+        .toArrow()
+    )
+    counts = np.zeros((len(SPLITS), items.table.num_rows), np.int64)
+    for split, name in enumerate(SPLITS):
+        counts[split, found["number"].to_numpy()] = found[name].to_numpy()
+    if not counts[0].any():
         raise DataError(
-            f"split: no training click is left ({counts[1]} for validation, {counts[2]} for test); "
+            f"split: no training click is left ({counts[1].sum()} for validation, {counts[2].sum()} for test); "
             "move split.validation_from and test_from to a later time"
         )
-    return counts
-
-
-def training_counts(clicks: DataFrame, items: CheckedItems) -> npt.NDArray[np.int64]:
-    """[items, by number] training clicks."""
-    found = clicks.where("split = 0").groupBy("number").count().toArrow()
-    counts = np.zeros(items.table.num_rows, np.int64)
-    counts[found["number"].to_numpy()] = found["count"].to_numpy()
     return counts
 
 
@@ -154,17 +158,17 @@ def with_user_features(
         rows = clicks.select(F.col("user").alias("key")).distinct()
         rows = rows.select("key", *[F.col("key").alias(name) for name in features])
     else:
-        checked = users.checked_users(
-            inputs.entities(spark, config.users, "users", features), features, f"users ({config.users.path})"
+        found = inputs.entities(spark, config.users, "users", features)
+        users.same_key_type(clicks, found)
+        checked = users.checked_users(found, features, f"users ({config.users.path})").persist(
+            StorageLevel.MEMORY_AND_DISK
         )
-        users.same_key_type(clicks, checked.rows)
-        rows = checked.rows.persist(StorageLevel.MEMORY_AND_DISK)
-        reasons = rejects.counts(checked.rejected)
-        read = rows.count() + sum(reasons.values())
-        if reasons:
-            _account(used, "users", read, checked.rejected, publication, config, reasons)
-        else:
-            used.rows["users"] = {"read": read, "used": read, "rejected": 0}
+        by_reason = {row.reason: row["count"] for row in checked.groupBy("reason").count().collect()}
+        reasons = {reason: count for reason, count in by_reason.items() if reason is not None}
+        _account(
+            used, "users", sum(by_reason.values()), reasons, checked.where("reason is not null"), publication, config
+        )
+        rows = checked.where("reason is null").select("key", *features)
         used.unmatched_users = users.unmatched(clicks, rows)
     if not features:
         return clicks, (), {}
@@ -183,13 +187,18 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
 
 
 def _account(
-    used: Used, name: str, read: int, rejected: DataFrame, publication: Publication, config: Config,
-    reasons: dict[str, int] | None = None,
-) -> None:  # fmt: skip
-    """Counts and stores an input's rejected rows."""
-    reasons = rejects.counts(rejected) if reasons is None else reasons
+    used: Used,
+    name: str,
+    read: int,
+    reasons: dict[str, int],
+    rejected: DataFrame,
+    publication: Publication,
+    config: Config,
+) -> None:
+    """Counts an input's rows, and stores those that are rejected."""
     count = sum(reasons.values())
     used.rows[name] = {"read": read, "used": read - count, "rejected": count}
-    used.rejected |= {f"{name}.{reason}": rows for reason, rows in reasons.items()}
+    used.rejected |= {f"{name}.{reason}": rows for reason, rows in sorted(reasons.items())}
     rejects.check_share(name, read, reasons, config.limits.rejected_share)
-    used.files += rejects.store(rejected, name, publication.root, publication.run)
+    if reasons:
+        used.files += rejects.store(rejected, name, publication.root, publication.run)

@@ -19,7 +19,7 @@ from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
 from pipelines.plan import Plan
 from pipelines.split import TRAIN
-from pipelines.statistics import Cells, excluded_draws
+from pipelines.tallies import Cells, excluded_draws
 from samplers.exclusion import Prefixes, draw_allowed
 from samplers.proposal import CatalogueProposal
 from schemas import wire
@@ -112,7 +112,8 @@ class _UserClicks:
         drawable = (self.split == TRAIN) & (self.excluded < self.proposal.one)
         allowed = 1 - self.excluded / self.proposal.one
         draws = np.where(drawable, self.plan.record.negatives * self.plan.epochs / np.where(drawable, allowed, 1), 0.0)
-        return cells.probability * draws.sum() - excluded_draws(self.prefixes, draws, self.proposal, cells)
+        total: npt.NDArray[np.float64] = cells.probability * draws.sum()
+        return total - excluded_draws(self.prefixes, draws, self.proposal, cells)
 
     def steps(self) -> Iterator[tuple[int, int, Ints]]:
         """(split, set of negatives, rows), few enough rows at a time."""
@@ -137,11 +138,16 @@ class _UserClicks:
             "time": self.time[rows],
             "weight": self.weight[rows],
             "positive": self.item[rows].astype(np.int32),
-            "history": _lists(*history.gathered(self.item, recent)) if plan.record.history or split != TRAIN else nothing,
+            "history": _lists(*history.gathered(self.item, recent))
+            if plan.record.history or split != TRAIN
+            else nothing,
             "known": nothing,
             "negatives": nothing,
-            "log_allowed": np.log1p(-self.excluded[rows] / self.proposal.one, where=self.excluded[rows] < self.proposal.one,
-                                    out=np.zeros(count)),
+            "log_allowed": np.log1p(
+                -self.excluded[rows] / self.proposal.one,
+                where=self.excluded[rows] < self.proposal.one,
+                out=np.zeros(count),
+            ),
             "hits": nothing,
             "drawn": np.ones(count, bool),
             "expected": nothing,
@@ -169,9 +175,9 @@ class _UserClicks:
         if not drawn.all() and plan.shortage == "error":
             lacking = self.users[int(rows[np.argmin(drawn)])].as_py()
             raise DataError(
-                f"negatives: {int((~drawn).sum())} clicks have nothing left to draw (the first is of user {lacking!r}): with "
-                f"exclude: {plan.exclude} no item of positive probability remains; set negatives.shortage: mask, exclude less, "
-                "or give uniform a share of the proposal"
+                f"negatives: {int((~drawn).sum())} clicks have nothing left to draw (first: user {lacking!r}): "
+                f"with exclude: {plan.exclude} no item of positive probability remains; "
+                "set negatives.shortage: mask, exclude less, or give uniform a share of the proposal"
             )
         negatives = np.repeat(self.item[rows][:, None], count, axis=1)
         able = rows[drawn]
@@ -231,15 +237,24 @@ def _expected_row(plan: Plan, expected: npt.NDArray[np.float64]) -> pa.RecordBat
     empty = pa.array([b""], pa.large_binary())
     columns: dict[str, Any] = {name: pa.nulls(1) for name in COLUMNS}
     columns |= {"part": np.zeros(1, np.int32), "place": np.full(1, -1), "expected": pa.array([expected.tobytes()])}
-    return _batch(columns | {name: empty for name in user_columns(plan.record)}, plan)
+    return _batch(columns | dict.fromkeys(user_columns(plan.record), empty), plan)
 
 
-_ARROW = {"int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "string": pa.string(),
-          "boolean": pa.bool_(), "binary": pa.binary()}
+_ARROW = {
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "binary": pa.binary(),
+}
 
 
 def _batch(columns: dict[str, Any], plan: Plan) -> pa.RecordBatch:
-    types = {name: _ARROW[kind] for name, kind in COLUMNS.items()} | {name: pa.binary() for name in user_columns(plan.record)}
+    types = {name: _ARROW[kind] for name, kind in COLUMNS.items()} | {
+        name: pa.binary() for name in user_columns(plan.record)
+    }
     arrays = []
     for name, kind in types.items():
         column = columns[name]

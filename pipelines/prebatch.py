@@ -1,4 +1,4 @@
-"""spark-submit pipelines/prebatch.py --config FILE: writes a dataset of training records. Parses, calls job.run, exits."""
+"""spark-submit pipelines/prebatch.py --config FILE: writes a dataset of training records. Parses, runs, exits."""
 
 # spark-submit puts this file's folder in front of sys.path, where inspect.py would hide the standard library's.
 import sys
@@ -23,11 +23,13 @@ from schemas import configuration  # noqa: E402
 @click.option("--output", help="Where the dataset goes, instead of output.path.")
 @click.option("--overwrite", is_flag=True, help="Replace a dataset that is there, once the new one is complete.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of records and bytes; write nothing.")
-@click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the job file; may be repeated.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the job file; may be repeated."
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(
-    path: Path, date: dt.datetime | None, output: str | None, overwrite: bool, dry_run: bool, overrides: tuple[str, ...],
-    debug: bool,
+    path: Path, date: dt.datetime | None, output: str | None, overwrite: bool, dry_run: bool, overrides: tuple[str,
+    ...], debug: bool,
 ) -> None:  # fmt: skip
     """Draw negatives for clicks and write them, with full item features, as TFRecords."""
     with reporting_errors(debug):

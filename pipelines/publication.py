@@ -7,10 +7,10 @@
 The rename of manifest.json is the commit. A run that finds the lock free cleans up what dead runs left behind.
 """
 
+import contextlib
 import datetime as dt
 import fcntl
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
@@ -44,7 +44,7 @@ class Publication:
             self._created = not self.root.exists()
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / ".lock").open("w")
-            self._acquire()
+            self._acquire(self._lock)
             self._check_free()
             self._clean()
             self.work.mkdir(parents=True)
@@ -56,7 +56,9 @@ class Publication:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
         if not self._committed:
             shutil.rmtree(self.root / STAGED / self.run, ignore_errors=True)
@@ -87,17 +89,18 @@ class Publication:
             raise unwritable(self.root / MANIFEST, error) from error
         return Dataset(self.root, manifest)
 
-    def _acquire(self) -> None:
-        assert self._lock is not None
+    def _acquire(self, lock: IO[str]) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             message = f"another run holds {self.root}; wait for it to end, or choose another output.path"
             raise OutputError(message) from error
 
     def _check_free(self) -> None:
         if (self.root / MANIFEST).exists() and not self._overwrite:
-            raise OutputError(f"{self.root} holds a dataset already; replace it with --overwrite, or choose another output.path")
+            raise OutputError(
+                f"{self.root} holds a dataset already; replace it with --overwrite, or choose another output.path"
+            )
 
     def _clean(self) -> None:
         """Finishes a commit that was cut short and removes what dead runs left; the lock says that none is alive."""
@@ -132,7 +135,7 @@ def _roll_forward(root: Path, run: str) -> None:
         if path.is_file():
             target = root / path.relative_to(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+            path.replace(target)
     shutil.rmtree(staged, ignore_errors=True)
 
 
@@ -149,7 +152,5 @@ def _remove_orphans(root: Path, manifest: Manifest | None) -> None:
 
 
 def _rmdir_if_empty(folder: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not empty, or not there: both are fine
         folder.rmdir()
-    except OSError:
-        pass  # not empty, or not there: both are fine

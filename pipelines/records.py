@@ -18,7 +18,7 @@ from pipelines.negatives import column_of, drawn_pools
 from pipelines.plan import Plan
 from pipelines.sink import ShardWriter
 from pipelines.split import SPLITS, TRAIN
-from pipelines.statistics import Cells, history_counts
+from pipelines.tallies import Cells, history_counts
 from schemas import codec, wire
 from schemas.record import Column
 
@@ -53,7 +53,9 @@ class Chunk:
     def lists(self, name: str) -> tuple[Ints, Ints]:
         """(items one click after the other, offsets [n + 1]) of a column of item lists."""
         offsets, data = wire.buffers_of(self.fragments(name))
-        return np.frombuffer(data, "<i4")[offsets[0] // 4 : offsets[-1] // 4].astype(np.int64), (offsets - offsets[0]) // 4
+        return np.frombuffer(data, "<i4")[offsets[0] // 4 : offsets[-1] // 4].astype(np.int64), (
+            offsets - offsets[0]
+        ) // 4
 
 
 def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
@@ -63,7 +65,8 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
     writer: ShardWriter | None = None
     expected, identity = b"", (TRAIN, 0)
     try:
-        for table in whole_groups(batches, "place", CLICKS):
+        for group in whole_groups(batches, "place", CLICKS):
+            table = group
             told = table.filter(pa.compute.equal(table["place"], -1))
             if told.num_rows:
                 expected = sum(np.frombuffer(value.as_py()) for value in told["expected"]).tobytes()  # type: ignore[union-attr]
@@ -89,7 +92,9 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
         yield _result(writer, identity, builder, expected)
 
 
-def _result(writer: ShardWriter | None, identity: tuple[int, int], builder: "_Builder", expected: bytes) -> pa.RecordBatch:
+def _result(
+    writer: ShardWriter | None, identity: tuple[int, int], builder: "_Builder", expected: bytes
+) -> pa.RecordBatch:
     row = {
         "split": identity[0], "epoch": identity[1], "path": writer.path if writer else None,
         "records": writer.records if writer else 0, "clicks": builder.clicks, "bytes": writer.bytes if writer else 0,
@@ -118,7 +123,9 @@ class _Builder:
         """Serialized records of a chunk."""
         self.clicks += len(chunk)
         self.positives += self.cells.counts(chunk.values("positive"))
-        self.histories += history_counts(np.diff(chunk.lists("history")[1]) if self.spec.history else np.zeros(len(chunk), int))
+        self.histories += history_counts(
+            np.diff(chunk.lists("history")[1]) if self.spec.history else np.zeros(len(chunk), int)
+        )
         columns = self.spec.train_columns() if split == TRAIN else self.spec.held_out_columns()
         if split != TRAIN:
             return codec.encode(columns, self._held_out(chunk, columns))
@@ -176,8 +183,12 @@ class _Builder:
         ])  # fmt: skip
         table, table_starts, slots = self._table(keys, len(blocks))
         payloads = self._items(table, table_starts)
-        payloads["item.log_q"] = wire.regrouped(wire.float_fragments(self.proposal.log_expected(table, count)), table_starts)
-        payloads["block.negatives"] = wire.regrouped(wire.int_fragments(slots[: pools.size]), np.arange(len(blocks) + 1) * count)
+        payloads["item.log_q"] = wire.regrouped(
+            wire.float_fragments(self.proposal.log_expected(table, count)), table_starts
+        )
+        payloads["block.negatives"] = wire.regrouped(
+            wire.int_fragments(slots[: pools.size]), np.arange(len(blocks) + 1) * count
+        )
         payloads["block.positive"] = wire.regrouped(wire.int_fragments(slots[pools.size :]), starts)
         hits, offsets = chunk.lists("hits")
         click = np.repeat(np.arange(len(chunk)) - starts[block], np.diff(offsets))

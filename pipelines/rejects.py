@@ -7,7 +7,6 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from pipelines.sink import unwritable
 from schemas.errors import DataError
@@ -47,17 +46,13 @@ def store(rows: DataFrame, name: str, root: Path, run: str) -> list[StoredFile]:
     return [StoredFile(file.path, file.bytes, file.crc32c) for file in files]
 
 
-def counts(rows: DataFrame) -> dict[str, int]:
-    """Rejected rows by reason."""
-    found = rows.groupBy("reason").agg(F.count("*").alias("rows")).collect()
-    return {row.reason: row.rows for row in sorted(found, key=lambda row: row.reason)}
-
-
 def check_share(name: str, read: int, rejected: dict[str, int], allowed: float) -> None:
     """Raises a DataError where more of an input was rejected than `limits.rejected_share` allows."""
     total = sum(rejected.values())
     if read and total > allowed * read:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda pair: -pair[1]))
+        reasons = ", ".join(
+            f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda pair: -pair[1])
+        )
         raise DataError(
             f"{name}: {total} of {read} rows ({total / read:.2%}) cannot be used, {allowed:.2%} are allowed "
             f"(limits.rejected_share); by reason: {reasons}"

@@ -6,6 +6,7 @@ to loopback and opens no UI.
 
 import os
 import re
+import sys
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -17,11 +18,10 @@ _LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.memory": "2g",
-    "spark.sql.shuffle.partitions": "16",
+    "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 2)),
 }
-# Histories need all of a user's clicks in one partition. Both of these let Spark take partitions apart after a join, as it
-# cannot know that a Python task relies on them.
+# Histories need all of a user's clicks in one partition. Both of these let Spark take partitions apart after a join, as
+# it cannot know that a Python task relies on them.
 _REQUIRED = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
@@ -50,12 +50,13 @@ def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
     from pyspark import SparkConf, SparkContext
 
     if "PYSPARK_GATEWAY_PORT" in os.environ:
-        SparkContext._ensure_initialized()  # spark-submit's settings are in its JVM
+        SparkContext._ensure_initialized()  # noqa: SLF001 - spark-submit's settings are in its JVM
     else:
         from pipelines.java import ensure_java
 
         ensure_java()
-        builder = builder.master("local[*]")
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        builder = builder.master("local[*]").config("spark.driver.memory", "2g")
     given = SparkConf()
     if given.get("spark.master", "local").startswith("local"):
         for key, value in _LOCAL_DEFAULTS.items():
@@ -73,9 +74,14 @@ def explained(error: BaseException) -> ProjectError | None:
         kind = getattr(errors, name, ProjectError)
         return kind(message.strip()) if issubclass(kind, ProjectError) else None
     if _DISK_FULL.search(text):
-        return EnvironmentProblem("no space left on a disk that Spark writes to; make room in output.path or spark.local.dir")
+        return EnvironmentProblem(
+            "no space left on a disk that Spark writes to; make room in output.path or spark.local.dir"
+        )
     if isinstance(error, PySparkException):
         lines = [line for line in text.splitlines() if line.strip()]
-        cause = next((line for line in reversed(lines) if re.match(r"^(Caused by: |\w+(\.\w+)*(Error|Exception): )", line)), lines[0])
+        cause = next(
+            (line for line in reversed(lines) if re.match(r"^(Caused by: |\w+(\.\w+)*(Error|Exception): )", line)),
+            lines[0],
+        )
         return ProjectError(f"Spark failed: {cause.strip()[:500]}")
     return None

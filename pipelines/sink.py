@@ -1,9 +1,10 @@
 """Writes shards: frames, compression, checksums, and a digest that does not depend on the order of records.
 
-A shard's name carries the run and the attempt, so no attempt ever writes over another; what a task returns says which of
-them counts. The digest of a set of records is the sum of their BLAKE2b-128 modulo 2^128.
+A shard's name carries the run and the attempt, so no attempt ever writes over another; what a task returns says which
+of them counts. The digest of a set of records is the sum of their BLAKE2b-128 modulo 2^128.
 """
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -57,10 +58,8 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Removes what was written, as far as the disk allows."""
-        try:
+        with contextlib.suppress(OSError):  # a full disk complains once more; the file goes all the same
             self._stream.close()
-        except OSError:
-            pass  # a full disk complains once more; the file goes all the same
         self._file.unlink(missing_ok=True)
 
     def _append(self, data: bytes) -> None:
@@ -80,4 +79,6 @@ def digest(records: Iterable[bytes]) -> int:
 
 def unwritable(path: Path, error: OSError) -> EnvironmentProblem:
     """The error of a file that could not be written, in words."""
-    return EnvironmentProblem(f"writing {path} failed: {error.strerror or error}; make room there or change output.path")
+    return EnvironmentProblem(
+        f"writing {path} failed: {error.strerror or error}; make room there or change output.path"
+    )

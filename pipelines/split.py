@@ -30,6 +30,7 @@ def with_split(clicks: DataFrame, split: NoSplit | LeaveLastSplit | TimeSplit, u
 
 def _role(split: NoSplit | LeaveLastSplit | TimeSplit, unit: str, by_user: WindowSpec) -> Column:
     if isinstance(split, LeaveLastSplit):
+
         def there(offset: int) -> Column:
             neighbour = F.lead(F.lit(1), offset) if offset > 0 else F.lag(F.lit(1), -offset)
             return neighbour.over(by_user).isNotNull()
@@ -41,16 +42,22 @@ def _role(split: NoSplit | LeaveLastSplit | TimeSplit, unit: str, by_user: Windo
         validation_from = test_from if split.validation_from is None else moment(split.validation_from, unit)
         if validation_from > test_from:
             raise ConfigurationError("split: validation_from comes after test_from; it must be the earlier of the two")
-        return F.when(F.col("time") >= test_from, TEST).when(F.col("time") >= validation_from, VALIDATION).otherwise(TRAIN)
+        return (
+            F.when(F.col("time") >= test_from, TEST).when(F.col("time") >= validation_from, VALIDATION).otherwise(TRAIN)
+        )
     return F.lit(TRAIN)
 
 
 def moment(value: Moment, unit: str) -> int:
-    """A configured moment in the clicks' unit; dates and times without a zone are UTC, numbers are taken as they are."""
+    """A configured moment in the clicks' unit; dates and times without a zone are UTC, numbers stay as they are."""
     if isinstance(value, int | float):
         return int(value)
     if not isinstance(value, dt.datetime):
-        value = dt.datetime(value.year, value.month, value.day)
+        value = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
     if value.tzinfo is None:
         value = value.replace(tzinfo=dt.UTC)
-    return round((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1)) * _PER_SECOND[unit] // 1_000_000
+    return (
+        round((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+        * _PER_SECOND[unit]
+        // 1_000_000
+    )

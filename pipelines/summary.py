@@ -13,14 +13,15 @@ def table(manifest: Manifest) -> str:
     splits = {**manifest.splits, "items": manifest.items}
     for name, split in splits.items():
         each = f"{split.bytes / split.clicks:,.1f}" if split.clicks else ""
-        lines.append(f"{name:<12}{split.clicks:>14,}{split.records:>14,}{split.bytes:>16,}{len(split.shards):>8}{each:>13}")
+        lines.append(
+            f"{name:<12}{split.clicks:>14,}{split.records:>14,}{split.bytes:>16,}{len(split.shards):>8}{each:>13}"
+        )
     observed = manifest.proposal["observed"]
     declared = ", ".join(f"{part['share']:g} {part['strategy']}" for part in manifest.proposal["declared"])
-    lines += [
-        "",
-        f"negatives    {declared}: {observed['draws']:,} drawn, chi-square {observed['chi_square']:,.1f} with "
-        f"{observed['degrees']:,} degrees, p = {observed['p_value']:.3g}, KL {observed['kl']:.2g}",
-    ]
+    fit = (
+        f"chi-square {observed['chi_square']:,.1f} with {observed['degrees']:,} degrees, p = {observed['p_value']:.3g}"
+    )
+    lines += ["", f"negatives    {declared}: {observed['draws']:,} drawn, {fit}, KL {observed['kl']:.2g}"]
     if observed["p_value"] < 1e-6:
         lines.append("WARNING: the draws do not follow the declared proposal; please report this with your job file")
     lines.append(f"digest       {manifest.content_digest}")

@@ -1,15 +1,14 @@
 """The user side: vocabularies and boundaries from training users, and the columns that travel with the clicks.
 
-Users may be many, so they stay in Spark and are joined to the clicks; only vocabularies come to the driver (their values,
-not the users). Executors encode them with the code that encodes items.
+Users may be many, so they stay in Spark and are joined to the clicks; only vocabularies come to the driver (their
+values, not the users). Executors encode them with the code that encodes items.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines import encoding
@@ -20,16 +19,8 @@ from schemas.record import Field
 FREQUENCIES = "feature string, value string, weight long"
 
 
-@dataclass(frozen=True)
-class CheckedUsers:
-    """One row a usable user (`key` and its features), and the rejected rows with their reasons."""
-
-    rows: DataFrame
-    rejected: DataFrame
-
-
-def checked_users(rows: DataFrame, features: dict[str, FeatureSpec], where: str) -> CheckedUsers:
-    """Sets aside users without a key, with one that is taken, or with unusable numbers."""
+def checked_users(rows: DataFrame, features: dict[str, FeatureSpec], where: str) -> DataFrame:
+    """Every user: key, features; reason where it cannot be used (no key, a taken one, unusable numbers); row (JSON)."""
     schema = pa.schema(_arrow_fields(rows))
     for name, spec in features.items():
         encoding.check_type(name, spec, schema.field(name).type, where)
@@ -43,17 +34,11 @@ def checked_users(rows: DataFrame, features: dict[str, FeatureSpec], where: str)
         elif not isinstance(spec, Vocabulary):
             value = F.col(name).cast("double")
             reason = reason.when(F.isnan(value) | (F.abs(value) == float("inf")), F.lit(f"non_finite:{name}"))
-    marked = rows.withColumn("reason", reason).withColumn("row", F.to_json(F.struct(*rows.columns)))
+    marked = rows.withColumn("row", F.to_json(F.struct(*rows.columns))).withColumn("reason", reason)
     # Of several usable rows of one key, the first by content stays, whatever order they were read in.
-    usable = marked.where("reason is null").groupBy("key").agg(F.sort_array(F.collect_list(F.struct("row", *features))).alias("all"))
-    kept = usable.select("key", *[F.col("all")[0][name].alias(name) for name in features])
-    repeated = usable.where(F.size("all") > 1).select(F.explode(F.slice("all", 2, 2**31 - 1)).alias("other"))
-    return CheckedUsers(
-        kept,
-        marked.where("reason is not null").select("reason", "row").unionAll(
-            repeated.select(F.lit("duplicate_key").alias("reason"), F.col("other.row").alias("row"))
-        ),
-    )
+    position = F.row_number().over(Window.partitionBy("key").orderBy(F.col("reason").isNotNull(), "row"))
+    repeated = F.col("reason").isNull() & (position > 1)
+    return marked.withColumn("reason", F.when(repeated, "duplicate_key").otherwise(F.col("reason")))
 
 
 def _arrow_fields(rows: DataFrame) -> Iterator[pa.Field]:
@@ -69,7 +54,9 @@ def with_training_clicks(users: DataFrame, clicks: DataFrame) -> DataFrame:
     return users.join(counted, "key")
 
 
-def resolved_fields(users: DataFrame, features: dict[str, FeatureSpec]) -> tuple[tuple[Field, ...], dict[str, list[str]]]:
+def resolved_fields(
+    users: DataFrame, features: dict[str, FeatureSpec]
+) -> tuple[tuple[Field, ...], dict[str, list[str]]]:
     """(fields, vocabularies by feature) of the user features, from users `with_training_clicks`."""
     vocabulary_specs = {name: spec for name, spec in features.items() if isinstance(spec, Vocabulary)}
     vocabularies = _vocabularies(users, vocabulary_specs) if vocabulary_specs else {}
@@ -93,7 +80,11 @@ def _vocabularies(users: DataFrame, specs: dict[str, Vocabulary]) -> dict[str, l
             weights = batch["weight"].to_numpy().astype(np.int64)
             for name, spec in specs.items():
                 table = encoding.value_weights(spec, batch[name], weights)
-                columns = [pa.array([name] * table.num_rows, pa.string()), table["value"].cast(pa.string()), table["weight"]]
+                columns = [
+                    pa.array([name] * table.num_rows, pa.string()),
+                    table["value"].cast(pa.string()),
+                    table["weight"],
+                ]
                 yield from pa.table(columns, ["feature", "value", "weight"]).to_batches()
 
     rows = users.select(*specs, "weight").mapInArrow(weigh, FREQUENCIES)

@@ -3,7 +3,8 @@
 A draw costs one uniform number and two look-ups for any number of items. Probabilities are integers: `mass[i] / one`,
 so sums over excluded items are exact, and what `log_q` says is what the table does, to the 53 bits of the uniform
 number. The build follows the sweep of Hübschle-Schneider & Sanders (2022): light items are filled, in order, by the
-heavy ones, in order; who fills whom follows from two cumulative sums. Linear in time; 12 bytes an item, and 8 for the mass.
+heavy ones, in order; who fills whom follows from two cumulative sums. Linear in time; 12 bytes an item, and 8 for the
+mass.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ def alias_table(weights: npt.ArrayLike) -> AliasTable:
     before = np.concatenate([[0], deficit[:-1]]) if len(light) else deficit
     alias[light] = heavy[np.searchsorted(excess, before, side="right")]
     # Heavy item j gives until its reserve is spent; what it then lacks comes from the next heavy one.
-    spent = np.concatenate([deficit, deficit[-1:]])[np.searchsorted(deficit, excess[:-1], side="left")] if len(light) else 0
+    spent = (
+        np.concatenate([deficit, deficit[-1:]])[np.searchsorted(deficit, excess[:-1], side="left")] if len(light) else 0
+    )
     residual[heavy[:-1]] = share + np.minimum(excess[:-1] - spent, 0)
     alias[heavy[:-1]] = heavy[1:]
     return AliasTable(residual / share, alias, mass, share * len(mass))

@@ -50,7 +50,8 @@ class Prefixes:
     @property
     def first(self) -> Bools:
         """[n] whether a row is its user's first click on its item."""
-        return self.first_of_row == np.arange(len(self.item))
+        first: Bools = self.first_of_row == np.arange(len(self.item))
+        return first
 
     def excluded(self, click: Ints, item: Ints) -> Bools:
         """Whether each item may not be drawn for the click (a row) beside it."""

@@ -41,7 +41,7 @@ def compare(observed: npt.ArrayLike, expected: npt.ArrayLike, least: float = 5.0
     cells = np.floor(np.cumsum(declared) / least - 1e-9).astype(np.int64)
     cells = np.minimum(cells, max(int(total / least) - 1, 0))
     _, cells = np.unique(cells, return_inverse=True)
-    seen, declared = np.bincount(cells, seen), np.bincount(cells, declared)
+    seen, declared = (np.bincount(cells, values).astype(np.float64) for values in (seen, declared))
     kept = declared > 0
     chi_square = float(((seen[kept] - declared[kept]) ** 2 / declared[kept]).sum())
     degrees = int(kept.sum()) - 1

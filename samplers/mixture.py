@@ -22,4 +22,5 @@ def weights(parts: Sequence[tuple[float, Floats]]) -> Floats:
     total = sum(share for share, _ in parts)
     if any(not (part > 0).any() for _, part in parts):
         raise ValueError("a strategy has no item to draw from: no item has a training click")
-    return np.sum([share / total * part / part.sum() for share, part in parts], axis=0)
+    mixed: Floats = np.sum([share / total * part / part.sum() for share, part in parts], axis=0)
+    return mixed

@@ -1,8 +1,8 @@
 """In proportion to a power of the training frequency; 0.75 is word2vec's choice (Mikolov et al. 2013).
 
-For: harder negatives than uniform ones, close to what in-batch negatives are (exponent 1). Bias: popular items are pushed
-down unless log_q is subtracted. Limit: an item without training clicks is never drawn, and floats to the top; mix in
-some uniform.
+For: harder negatives than uniform ones, close to what in-batch negatives are (exponent 1). Bias: popular items are
+pushed down unless log_q is subtracted. Limit: an item without training clicks is never drawn, and floats to the top;
+mix in some uniform.
 """
 
 import numpy as np

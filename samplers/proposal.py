@@ -27,8 +27,11 @@ STRATEGIES: Mapping[str, Callable[..., Floats]] = {
 class Proposal(Protocol):
     """Draws negatives. `mass` [items] and `one` are its probabilities as exact integers: q = mass / one."""
 
-    mass: Ints
-    one: int
+    @property
+    def mass(self) -> Ints: ...
+
+    @property
+    def one(self) -> int: ...
 
     def draw(self, keys: rng.Keys, counters: npt.ArrayLike) -> Ints:
         """Item indices for keys and counters, broadcast against each other; independent for different pairs."""

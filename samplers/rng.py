@@ -1,8 +1,8 @@
 """Counter-based random numbers: a pure function of (seed, epoch, click key, slot, attempt).
 
-No state, so a draw never depends on the partition, task or attempt that made it. Keys are chained through the SplitMix64
-finalizer (Steele, Lea & Flood 2014, with Stafford's variant 13); a key and a counter then give one output of the
-SplitMix64 sequence that starts at the key, which passes BigCrush. About 4 ns a number in numpy.
+No state, so a draw never depends on the partition, task or attempt that made it. Keys are chained through the
+SplitMix64 finalizer (Steele, Lea & Flood 2014, with Stafford's variant 13); a key and a counter then give one output of
+the SplitMix64 sequence that starts at the key, which passes BigCrush. About 4 ns a number in numpy.
 """
 
 import numpy as np

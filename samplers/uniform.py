@@ -1,7 +1,7 @@
 """Every item of the catalogue alike.
 
-For: items that were never clicked get negatives too, so that they do not float to the top unseen. Bias: none to correct,
-log_q is the same for all. Cost: most draws are easy negatives; popular items are under-represented among them.
+For: items that were never clicked get negatives too, so that they do not float to the top unseen. Bias: none to
+correct, log_q is the same for all. Cost: most draws are easy negatives; popular items are under-represented among them.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Encode, decode and TensorFlow's parse spec of a record, side by side, all fed by the same columns.
 
 `encode` writes many records at once from their payloads; `decode` reads one without TensorFlow, for eyes and tests;
-`parse_spec` is for `tf.io.parse_example`. A record is an ordinary `tf.train.Example`: none of this is needed to read it.
+`parse_spec` is for `tf.io.parse_example`. A record is an ordinary `tf.train.Example`: none of this is needed to read
+it.
 """
 
 from collections.abc import Iterable, Mapping

@@ -53,7 +53,9 @@ def read_document(path: Path) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigurationError(f"configuration {path} must be a mapping of keys; it holds a {type(document).__name__}")
+        raise ConfigurationError(
+            f"configuration {path} must be a mapping of keys; it holds a {type(document).__name__}"
+        )
     return document
 
 

@@ -4,6 +4,7 @@ One spec feeds everything that follows: what the producer encodes, what a record
 what the towers build. It is resolved once, when vocabularies and boundaries are known, into `schemas.record.Field`.
 """
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -38,7 +39,7 @@ class Buckets(Strict):
         if boundaries is not None:
             if not boundaries:
                 raise ValueError("expected at least one boundary")
-            if any(low >= high for low, high in zip(boundaries, boundaries[1:], strict=False)):
+            if any(low >= high for low, high in pairwise(boundaries)):
                 raise ValueError(f"boundaries must rise strictly; got {boundaries}")
         return boundaries
 

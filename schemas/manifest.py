@@ -1,15 +1,17 @@
 """The manifest of a dataset: what was written, from what, and how it checks out.
 
-Readers trust only the manifest. It is written last, by an atomic rename, so a dataset is there as a whole or not at all;
-a shard it does not name does not exist, and a shard that differs from it is an error that names the shard. Shards carry
-the run in their names, so a new run never touches the files of the dataset before it. The few files with fixed names
-(vocabulary/, schema.pbtxt) wait in `STAGED` until the manifest is in place; a reader that comes in between finds them there.
+Readers trust only the manifest. It is written last, by an atomic rename, so a dataset is there as a whole or not at
+all; a shard it does not name does not exist, and a shard that differs from it is an error that names the shard. Shards
+carry the run in their names, so a new run never touches the files of the dataset before it. The few files with fixed
+names (vocabulary/, schema.pbtxt) wait in `STAGED` until the manifest is in place; a reader that comes in between finds
+them there.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,8 @@ class Split:
     def of(cls, shards: list[Shard], epochs: int = 1) -> "Split":
         """The split that these shards make up, in the order of their paths."""
         ordered = tuple(sorted(shards, key=lambda shard: (shard.epoch, shard.path)))
-        totals = (sum(getattr(shard, name) for shard in ordered) for name in ("records", "clicks", "bytes"))
-        return cls(*totals, shards=ordered, epochs=epochs)
+        records, clicks, size = (sum(getattr(s, name) for s in ordered) for name in ("records", "clicks", "bytes"))
+        return cls(records, clicks, size, ordered, epochs)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class Dataset:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            raise ProjectError(f"no dataset in {root}: it has no {MANIFEST}; write one with pipelines/prebatch.py") from error
+            raise ProjectError(
+                f"no dataset in {root}: it has no {MANIFEST}; write one with pipelines/prebatch.py"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise ProjectError(f"{path} cannot be read: {error}") from error
         try:
@@ -177,11 +181,17 @@ class Dataset:
             size = path.stat().st_size
             crc = file_crc32c(path) if size == file.bytes else None
         except OSError as error:
-            raise CorruptDataset(f"{path}: the manifest names this file, but it cannot be read: {error.strerror}") from error
+            raise CorruptDataset(
+                f"{path}: the manifest names this file, but it cannot be read: {error.strerror}"
+            ) from error
         if crc is None:
-            raise CorruptDataset(f"{path}: {file.bytes} bytes expected by the manifest, {size} found; write the dataset anew")
+            raise CorruptDataset(
+                f"{path}: {file.bytes} bytes expected by the manifest, {size} found; write the dataset anew"
+            )
         if crc != file.crc32c:
-            raise CorruptDataset(f"{path}: its CRC-32C is not that of the manifest: the file has changed; write it anew")
+            raise CorruptDataset(
+                f"{path}: its CRC-32C is not that of the manifest: the file has changed; write it anew"
+            )
         return path
 
     def vocabulary(self, feature: str) -> list[str]:
@@ -192,9 +202,7 @@ class Dataset:
 
 def local_path(uri: str | Path) -> Path:
     """The local path of a URI; only plain paths and file: are served by this version."""
-    text = str(uri)
-    if text.startswith("file:"):
-        text = text.removeprefix("file:").replace("//", "/", 1) if text.startswith("file://") else text[5:]
+    text = re.sub(r"^file:(//)?(?=/)", "", str(uri))
     if "://" in text:
         raise ProjectError(f"expected a local path or file: URI, got {text!r}: other storage is not served yet")
     return Path(text)
@@ -218,7 +226,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(partial, path)
+        partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -53,6 +53,8 @@ def _represent(representation: object, column: Column) -> None:
 def _sizes(spec: RecordSpec) -> dict[str, int]:
     """Indices that each indexed key may hold, by key."""
     sides: Iterable[tuple[str, tuple[object, ...]]] = (
-        ("user", spec.user), ("item", spec.item), ("history", spec.history_fields),
+        ("user", spec.user),
+        ("item", spec.item),
+        ("history", spec.history_fields),
     )
     return {f"{side}.{field.name}": field.size for side, fields in sides for field in fields if field.size}  # type: ignore[attr-defined]

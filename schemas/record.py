@@ -1,7 +1,8 @@
 """Record keys and layouts: the only place that knows them.
 
 A `RecordSpec` is what encoder, TensorFlow parse spec, schema.pbtxt and trainer agree on. It lists the columns of each
-split: a key, its dtype, its shape and the keys of its row lengths. It is plain data, so that executors need no pydantic.
+split: a key, its dtype, its shape and the keys of its row lengths. It is plain data, so that executors need no
+pydantic.
 
 Layouts of a train record, K negatives a click, C = 1 + K candidates with the positive first:
 
@@ -84,8 +85,7 @@ class RecordSpec:
 
     def held_out_columns(self) -> tuple[Column, ...]:
         """Keys of a validation or test record: one click, its positive, and the items to leave out when ranking."""
-        spec = dataclasses.replace(self, layout="row", mask=False)
-        columns = [column for column in spec._row_columns(1) if column.key != "item.log_q"]
+        columns = [column for column in self._row_columns(1) if column.key not in ("item.log_q", "item.mask")]
         return (
             *columns,
             Column("user.key", "bytes", ()),
@@ -169,7 +169,7 @@ def _many(key: str, field: Field, entities: int | None = None, outer: tuple[str,
         lengths = f"{key}.lengths"
         return [Column(key, field.dtype, None, 1, (*outer, lengths)), Column(lengths, "int64", dense, 1, outer)]
     if dense is not None and field.shape != "scalar":
-        dense = (*dense, field.width)
+        return [Column(key, field.dtype, (*dense, field.width), field.width, outer)]
     return [Column(key, field.dtype, dense, field.width, outer)]
 
 

@@ -43,7 +43,8 @@ def read_frames(stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD
     """Records of an open (uncompressed) stream, in order.
 
     Raises:
-      CorruptDataset: a truncated frame, a wrong CRC or a length above `max_record_bytes`; it says which record of `name`.
+      CorruptDataset: a truncated frame, a wrong CRC or a length above `max_record_bytes`; it says which record of
+      `name`.
     """
     number = 0
     while header := stream.read(_HEADER.size):

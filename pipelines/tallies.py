@@ -35,12 +35,12 @@ class Cells:
     @classmethod
     def of(cls, proposal: CatalogueProposal) -> "Cells":
         """Cells of a proposal: at most MOST_CELLS."""
-        probability = proposal.table.probabilities
+        probability: Floats = proposal.table.probabilities
         if len(probability) <= MOST_CELLS:
             return cls(np.arange(len(probability)), probability)
         cell = np.minimum((np.cumsum(probability) * MOST_CELLS).astype(np.int64), MOST_CELLS - 1)
         _, cell = np.unique(cell, return_inverse=True)
-        return cls(cell, np.bincount(cell, probability))
+        return cls(cell, np.bincount(cell, probability).astype(np.float64))
 
     def counts(self, items: Ints) -> Ints:
         """[cells] how many of these items lie in each."""
@@ -61,7 +61,9 @@ def excluded_draws(prefixes: Prefixes, draws: Floats, proposal: Proposal, cells:
         starts = np.unique(prefixes.start)
         user_end = np.append(starts, len(draws))[np.searchsorted(starts, prefixes.start[first], side="right")]
         reached = np.minimum(np.searchsorted(prefixes.end, first, side="right"), user_end)
-        out += np.bincount(cells.cell[prefixes.item[first]], q[first] * (before[user_end] - before[reached]), len(cells))
+        out += np.bincount(
+            cells.cell[prefixes.item[first]], q[first] * (before[user_end] - before[reached]), len(cells)
+        )
     if prefixes.positive:
         rows = np.flatnonzero(prefixes.first_of_row >= prefixes.end) if prefixes.history else np.arange(len(draws))
         out += np.bincount(cells.cell[prefixes.item[rows]], q[rows] * draws[rows], len(cells))
@@ -81,7 +83,7 @@ def proposal_report(
 
 
 def decile_edges(counts: Ints) -> Ints:
-    """[11] item_index edges of ten groups that hold a tenth of the training clicks each; the last also the unclicked."""
+    """[11] item_index edges of ten groups with a tenth of the training clicks each; the last also the unclicked."""
     total = np.cumsum(counts)
     edges = np.searchsorted(total, np.arange(1, 10) / 10 * total[-1], side="left") + 1
     return np.concatenate([[0], np.minimum(edges, len(counts)), [len(counts)]])

@@ -1,0 +1,167 @@
+"""Records against TensorFlow's own messages and parser, for every layout; decoding of hostile bytes."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import codec, wire
+from schemas.errors import CorruptDataset
+from schemas.record import Column, Field, RecordSpec
+
+SPEC = RecordSpec(
+    user=(Field("age", "buckets", "age", size=5), Field("tags", "vocabulary", "tags", "list", 9)),
+    item=(
+        Field("item_id", "vocabulary", "item_id", size=10),
+        Field("genres", "vocabulary", "genres", "list", 9),
+        Field("content", "none", "content", 3),
+        Field("price", "none", "price"),
+    ),
+    history=("item_id", "genres", "content"),
+    history_length=5,
+    layout="row",
+    clicks=1,
+    negatives=2,
+    per="click",
+)
+BLOCK = dataclasses.replace(SPEC, layout="block", clicks=4)
+POOL = dataclasses.replace(BLOCK, per="block", negatives=6)
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+
+
+def one_column(key, dtype, fragments, starts):
+    return codec.encode([Column(key, dtype)], {key: wire.regrouped(fragments, np.asarray(starts))})
+
+
+@given(st.lists(INT64, max_size=30), st.integers(0, 30))
+@settings(deadline=None, derandomize=True)
+def test_whole_numbers_come_back(values, cut):
+    cut = min(cut, len(values))
+    records = one_column("k", "int64", wire.int_fragments(np.array(values, np.int64)), [0, cut, len(values)])
+    decoded = [list(codec.decode(record.as_py())["k"]) for record in records]
+    assert decoded == [values[:cut], values[cut:]]
+
+
+@pytest.mark.tf
+@given(
+    st.lists(INT64, max_size=8),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=5),
+    st.lists(st.binary(max_size=300), max_size=4),
+)
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_records_are_tensorflows_byte_for_byte(numbers, floats, texts):
+    import tensorflow as tf
+
+    columns = [Column("a", "int64"), Column("é", "float32"), Column("c", "bytes")]
+    ends = {"a": len(numbers), "é": len(floats), "c": len(texts)}
+    fragments = {
+        "a": wire.int_fragments(np.array(numbers, np.int64)),
+        "é": wire.float_fragments(np.array(floats, np.float32)),
+        "c": wire.bytes_fragments(texts),
+    }
+    payloads = {key: wire.regrouped(values, np.array([0, ends[key]])) for key, values in fragments.items()}
+    record = codec.encode(columns, payloads)[0].as_py()
+    example = tf.train.Example.FromString(record)
+    assert list(example.features.feature["a"].int64_list.value) == numbers
+    assert np.array_equal(
+        np.array(example.features.feature["é"].float_list.value, np.float32), np.array(floats, np.float32)
+    )
+    assert list(example.features.feature["c"].bytes_list.value) == texts
+    assert len(record) == example.ByteSize()  # no byte more than TensorFlow would write
+
+
+@pytest.mark.tf
+def test_tensorflow_parses_a_row_to_its_shapes():
+    import tensorflow as tf
+
+    dense = {"item.item_id": [3, 1, 2], "item.index": [2, 0, 1], "item.log_q": [0.0, -1.0, -2.0]}
+    record = example(
+        {
+            **dense, "user.age": [4], "user.tags": [1, 2], "history.item_id": [7, 8],
+            "history.genres": [1, 2, 3], "history.genres.lengths": [0, 3], "history.content": np.arange(6.0),
+            "item.genres": [5, 6], "item.genres.lengths": [1, 0, 1], "item.content": np.arange(9.0),
+            "item.price": [1.0, 2.0, 3.0], "click.time": [99], "click.weight": [1.0],
+        }
+    )  # fmt: skip
+    parsed = tf.io.parse_example([record, record], codec.parse_spec(SPEC.train_columns()))
+    assert parsed["item.item_id"].numpy().tolist() == [[3, 1, 2]] * 2
+    assert parsed["item.content"].shape == (2, 3, 3)
+    assert parsed["item.genres"].to_list() == [[[5], [], [6]]] * 2
+    assert parsed["history.genres"].to_list() == [[[], [1, 2, 3]]] * 2
+    assert parsed["history.content"].to_list() == [[[0, 1, 2], [3, 4, 5]]] * 2
+    assert parsed["user.tags"].to_list() == [[1, 2]] * 2
+    assert parsed["click.time"].numpy().tolist() == [99, 99]
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("spec", [BLOCK, POOL], ids=["own", "pool"])
+def test_tensorflow_parses_a_block_to_its_clicks(spec):
+    import tensorflow as tf
+
+    own = {"block.negatives": [0, 1, 2, 0], "block.log_q": np.arange(6.0)}
+    pool = {
+        "block.negatives": [0, 1, 2, 0, 1, 2],
+        "item.log_q": np.arange(3.0),
+        "block.hit_click": [1],
+        "block.hit_pool": [4],
+    }
+    record = example(
+        {
+            **(own if spec is BLOCK else pool), "block.positive": [2, 0], "user.age": [4, 1], "user.tags": [1, 2],
+            "user.tags.lengths": [0, 2], "history.lengths": [1, 2], "history.item_id": [7, 8, 9], "history.genres": [1,
+            2], "history.genres.lengths": [0, 1, 1], "history.content": np.arange(9.0), "item.item_id": [3, 1, 2],
+            "item.index": [2, 0, 1], "item.genres": [5, 6], "item.genres.lengths": [1, 0, 1], "item.content":
+            np.arange(9.0), "item.price": [1.0, 2.0, 3.0], "click.time": [99, 98], "click.weight": [1.0, 1.0],
+        }
+    )  # fmt: skip
+    parsed = tf.io.parse_example([record], codec.parse_spec(spec.train_columns()))
+    assert parsed["user.tags"].to_list() == [[[], [1, 2]]]
+    assert parsed["history.item_id"].to_list() == [[[7], [8, 9]]]
+    assert parsed["history.genres"].to_list() == [[[[]], [[1], [2]]]]
+    assert parsed["history.content"].to_list() == [[[[0, 1, 2]], [[3, 4, 5], [6, 7, 8]]]]
+    assert parsed["item.content"].to_list() == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]]
+    assert parsed["item.genres"].to_list() == [[[5], [], [6]]]
+    if spec is BLOCK:
+        assert parsed["block.negatives"].to_list() == [[[0, 1], [2, 0]]]
+        assert parsed["block.log_q"].to_list() == [[[0, 1, 2], [3, 4, 5]]]
+    else:
+        assert parsed["block.negatives"].numpy().tolist() == [[0, 1, 2, 0, 1, 2]]
+
+
+def test_columns_and_payloads_must_agree():
+    with pytest.raises(KeyError, match="'b'"):
+        codec.encode([Column("a", "int64")], {"a": wire.int_fragments([1]), "b": wire.int_fragments([1])})
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None, derandomize=True, max_examples=500)
+def test_random_bytes_decode_or_are_refused(data):
+    with contextlib.suppress(CorruptDataset):
+        codec.decode(data)
+
+
+@given(st.data())
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_a_damaged_record_decodes_or_is_refused(data):
+    record = bytearray(one_column("history.item_id", "int64", wire.int_fragments(range(200, 240)), [0, 40])[0].as_py())
+    record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(CorruptDataset):
+        codec.decode(bytes(record[: data.draw(st.integers(0, len(record)))]))
+
+
+def example(values):
+    """A record as TensorFlow writes it."""
+    import tensorflow as tf
+
+    features = {}
+    for key, value in values.items():
+        numbers = np.asarray(value)
+        if numbers.dtype.kind == "f":
+            features[key] = tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
+        else:
+            features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()

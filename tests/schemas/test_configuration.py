@@ -1,0 +1,92 @@
+"""Configuration: every problem at once, the nearest known key, overrides that act."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import Config, for_date
+from schemas.configuration import load
+from schemas.errors import ConfigurationError
+
+EXAMPLES = Path(__file__).parents[2] / "pipelines" / "examples"
+ML = EXAMPLES / "ml-100k.yaml"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_examples_are_valid(path):
+    assert load(Config, path).features.item
+
+
+def test_every_problem_is_reported_in_one_message():
+    overrides = [
+        "negatives.cuont=3",
+        "features.item.genres.shap=list",
+        "layout.kind=blok",
+        "items.key=null",
+        "output.shards=0",
+    ]
+    with pytest.raises(ConfigurationError) as error:
+        load(Config, ML, overrides)
+    text = str(error.value)
+    assert "5 problems" in text
+    assert "negatives.cuont: unknown key; did you mean 'count'?" in text
+    assert "did you mean 'shape'?" in text
+    for name in ("layout", "items.key", "output.shards"):
+        assert f"  {name}: " in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["negatives.proposal={popularity: {}, uniform: {}}"], "exactly one strategy"),
+        (["negatives.proposal={}"], "exactly one strategy"),
+        (["negatives.proposal.mixture.0.share=0.5"], "shares must sum to 1"),
+        (["negatives.proposal={popularity: {exponent: -1}}"], "exponent"),
+        (["history.features=[colour]"], "'colour' is no item feature; known: item_id, genres, release_year"),
+        (["negatives.per=block", "layout={kind: row}"], "needs layout: {kind: block}"),
+        (["negatives.per=block", "negatives.shortage=mask"], "shortage"),
+        (["features.item.title={encode: vocabulary}"], "reserved name"),
+        (["features.user.genres={encode: vocabulary}"], "names a user and an item feature"),
+        (["features.item.release_year={encode: buckets}"], "either boundaries"),
+        (["features.item.release_year={encode: buckets, boundaries: [3, 2]}"], "rise strictly"),
+        (["features.item.x={encode: none, shape: [0]}"], "at least one number"),
+        (["users=null"], "need users: {path, key}"),
+        (["split={kind: time}"], "test_from: required"),
+        (["split={kind: time, test_from: 1998-01-01, validation_from: 1998-02-01}"], "validation_from"),
+        (["negatives.seed=.nan"], "negatives.seed"),
+        (["nonsense"], "expects a.b=value"),
+        (["negatives.proposal.mixture.7.share=1"], "position below 2"),
+    ],
+)
+def test_what_cannot_work_is_said(overrides, said):
+    with pytest.raises(ConfigurationError) as error:
+        load(Config, ML, overrides)
+    assert said in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_overrides_act():
+    config = load(
+        Config, ML, ["negatives.count=7", "layout={kind: row}", "negatives.proposal={uniform: }", "output.path=x"]
+    )
+    assert (config.negatives.count, config.layout.kind, config.output.path) == (7, "row", "x")
+    assert config.negatives.proposal.components == [("uniform", 1.0, {})]
+
+
+def test_a_date_writes_below_its_own_folder():
+    import datetime as dt
+
+    config = for_date(load(Config, ML), dt.date(2026, 11, 20))
+    assert config.output.path == "out/ml-100k/dt=2026-11-20"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"[1, 2]", "must be a mapping"), (b"a: [", "not valid YAML"), (b"\xff\xfe", "UTF-8"), (None, "cannot be read")],
+)
+def test_a_file_that_is_no_configuration_is_refused(content, said, tmp_path):
+    path = tmp_path / "job.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=said):
+        load(Config, path)

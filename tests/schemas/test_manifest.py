@@ -1,0 +1,133 @@
+"""The manifest: what is written comes back; a dataset that differs from it is an error that names the file."""
+
+import dataclasses
+import json
+
+import google_crc32c
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import CorruptDataset, ProjectError
+from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, Shard, Split, StoredFile, escape, local_path, unescape
+from schemas.record import Field, RecordSpec
+
+RECORD = RecordSpec(
+    user=(),
+    item=(Field("item_id", "vocabulary", "item_id", size=3),),
+    history=("item_id",),
+    history_length=5,
+    layout="row",
+    clicks=1,
+    negatives=2,
+    per="click",
+)
+
+
+def stored(root, path, data):
+    target = root / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return StoredFile(path, len(data), google_crc32c.value(data))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    vocabulary = stored(tmp_path, "vocabulary/item_id.txt", "[OOV]\né\nb\n".encode())
+    file = stored(tmp_path, "train/part-0.tfrecord", b"0123456789")
+    shard = Shard(file.path, file.bytes, file.crc32c, 1, 1)
+    manifest = Manifest(
+        record=RECORD,
+        splits={"train": Split.of([shard])},
+        items=Split.of([]),
+        vocabulary={"item_id": vocabulary},
+        files={},
+        config={"a": 1},
+        seed=42,
+        content_digest="d",
+        time_unit="seconds",
+        run="run-1",
+    )
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest.to_json()))
+    return Dataset(tmp_path, manifest)
+
+
+def test_a_manifest_comes_back_equal(dataset):
+    assert Dataset.open(dataset.root).manifest == dataset.manifest
+
+
+def test_the_fingerprint_is_that_of_the_record_format_alone(dataset):
+    manifest = dataset.manifest
+    assert dataclasses.replace(manifest, seed=7).schema_fingerprint == manifest.schema_fingerprint
+    other = dataclasses.replace(RECORD, negatives=3)
+    assert dataclasses.replace(manifest, record=other).schema_fingerprint != manifest.schema_fingerprint
+
+
+@pytest.mark.parametrize("damage", [b"012345678", b"0123456780", b"01234567890", None])
+def test_a_shard_that_differs_is_named(dataset, damage):
+    shard = dataset.manifest.splits["train"].shards[0]
+    dataset.verify(shard)
+    path = dataset.root / shard.path
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(CorruptDataset, match=r"part-0\.tfrecord"):
+        dataset.verify(shard)
+
+
+def test_a_vocabulary_is_read_by_index_and_checked(dataset):
+    assert dataset.vocabulary("item_id") == ["[OOV]", "é", "b"]
+    (dataset.root / "vocabulary/item_id.txt").write_text("[OOV]\nx\nb\n")
+    with pytest.raises(CorruptDataset, match="item_id"):
+        dataset.vocabulary("item_id")
+
+
+def test_a_file_still_staged_is_the_one_that_counts(dataset):
+    plain = dataset.root / "vocabulary/item_id.txt"
+    staged = dataset.root / STAGED / "run-1" / "vocabulary/item_id.txt"
+    staged.parent.mkdir(parents=True)
+    plain.rename(staged)
+    plain.write_text("of the dataset before\n")
+    assert dataset.vocabulary("item_id")[1] == "é"
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/hosts", "train/../../x"])
+def test_a_path_never_leaves_the_dataset(dataset, path):
+    with pytest.raises(CorruptDataset, match="leaves the dataset"):
+        dataset.verify(StoredFile(path, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": 99},
+        {"record": {}},
+        {"splits": {"train": {}}},
+        {"schema_fingerprint": "0"},
+        {"surprise": 1},
+        {"items": 3},
+    ],
+)
+def test_a_manifest_that_cannot_be_understood_is_refused(dataset, change):
+    document = dataset.manifest.to_json() | change
+    (dataset.root / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(CorruptDataset, match=r"manifest\.json"):
+        Dataset.open(dataset.root)
+
+
+def test_a_folder_without_a_manifest_is_no_dataset(tmp_path):
+    with pytest.raises(ProjectError, match="no dataset"):
+        Dataset.open(tmp_path)
+
+
+@given(st.text())
+def test_vocabulary_values_fit_on_a_line(value):
+    line = escape(value)
+    assert "\n" not in line
+    assert "\r" not in line
+    assert unescape(line) == value
+
+
+def test_uris_that_are_not_local_are_refused():
+    assert str(local_path("file:///a/b")) == "/a/b"
+    assert str(local_path("file:/a/b")) == "/a/b"
+    with pytest.raises(ProjectError, match="s3://"):
+        local_path("s3://bucket/x")
