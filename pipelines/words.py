@@ -1,0 +1,128 @@
+"""A job's choices and its figures in sentences: what report, inspection and dry run tell a person in the same words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def size(count: float) -> str:
+    """A number of bytes, such as 1.5 MiB."""
+    for unit, name in UNITS:
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count:,.0f} bytes"
+
+
+def duration(seconds: float) -> str:
+    """A time span, such as 2 min 05 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """1 click, 2 clicks."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def choices(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, sentence) of the choices that make one dataset differ from another, from a resolved job file."""
+    negatives = config["negatives"]
+    return [
+        ("negatives", _negatives(negatives)),
+        ("proposal", proposal(negatives["proposal"])),
+        ("exclude", _exclusion(negatives)),
+        ("layout", _layout(config["layout"], negatives)),
+        ("history", _history(config["history"])),
+        ("split", _split(config["split"])),
+        ("seed", f"{negatives['seed']}: the same inputs, job file and seed give the same records"),
+    ]
+
+
+def proposal(document: Mapping[str, Any]) -> str:
+    """What negatives are drawn from."""
+    parts = document.get("mixture") or [document]
+    words = []
+    for part in parts:
+        share = f"{part['share']:.0%} " if len(parts) > 1 else ""
+        words.append(share + strategy(part))
+    return " and ".join(words)
+
+
+def strategy(part: Mapping[str, Any]) -> str:
+    """One strategy of a proposal."""
+    if "popularity" not in part:
+        return "uniform over the catalogue"
+    exponent = (part["popularity"] or {}).get("exponent", 0.75)
+    return f"by popularity (training clicks to the power {exponent:g})"
+
+
+def _negatives(negatives: Mapping[str, Any]) -> str:
+    sets = counted(negatives["epochs"], "independent set")
+    if negatives["per"] == "block":
+        return f"a pool of {negatives['count']:,} shared by the clicks of a block, in {sets}"
+    return f"{negatives['count']:,} for each click, in {sets}"
+
+
+def _exclusion(negatives: Mapping[str, Any]) -> str:
+    shared, kind = negatives["per"] == "block", negatives["exclude"]
+    if kind == "none":
+        return "none: a negative may be the clicked item itself, or one that the user had before"
+    what = "the clicked item" if kind == "positive" else "the clicked item or anything that the user clicked before"
+    if shared:
+        return f"{kind}: pool slots that hold {what} are listed as hits, to be masked out of that click's softmax"
+    shortage = (
+        "such clicks are masked" if negatives.get("shortage") == "mask" else "the job fails if nothing else is left"
+    )
+    return f"{kind}: {what} is never drawn; {shortage}"
+
+
+def _layout(layout: Mapping[str, Any], negatives: Mapping[str, Any]) -> str:
+    if layout["kind"] == "row":
+        return f"row: one click a record, with its {1 + negatives['count']:,} candidates in full"
+    return f"{layout['kind']}: {counted(layout['clicks'], 'click')} a record, each item that they use stored once"
+
+
+def _history(history: Mapping[str, Any]) -> str:
+    if not history["features"]:
+        return "none: no history.features are configured"
+    ties = {
+        "order": "clicks of the same time are ordered by item",
+        "exclude": "clicks of the same time do not see each other",
+    }[history["ties"]]
+    return f"the {history['length']:,} latest earlier clicks, as {', '.join(history['features'])}; {ties}"
+
+
+def _split(split: Mapping[str, Any]) -> str:
+    if split["kind"] == "leave_last":
+        return "leave_last: each user's last click is the test, the one before it the validation"
+    if split["kind"] == "time":
+        validation = f", validation from {split['validation_from']}" if split.get("validation_from") is not None else ""
+        return f"time: test from {split['test_from']}{validation}, training before"
+    return "none: every click is for training"
+
+
+def agreement(observed: Mapping[str, Any]) -> tuple[bool, str]:
+    """(whether the draws follow the declared proposal, why) from the manifest's figures."""
+    draws, p_value, degrees = observed["draws"], observed["p_value"], observed["degrees"]
+    if not draws:
+        return True, "Nothing was drawn."
+    if p_value < 1e-6:
+        return False, (
+            "The draws do NOT follow the declared proposal: chance alone gives so large a difference in fewer than "
+            f"one of a million runs (p = {p_value:.2g}). Please report this with the job file."
+        )
+    chance = degrees / (2 * draws)
+    surprise = (
+        f"if the draws follow the proposal exactly, {p_value:.0%} of runs differ from it at least this much by chance"
+        if p_value >= 0.001
+        else f"only {p_value:.2%} of right runs differ this much; a second seed will tell whether it was chance"
+    )
+    return True, (
+        f"The draws follow the declared proposal: {surprise} (p = {p_value:.2g}). "
+        f"The divergence from it is {observed['kl']:.2g} nats, where chance alone gives about {chance:.2g}."
+    )
