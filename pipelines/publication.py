@@ -11,6 +11,8 @@ import contextlib
 import datetime as dt
 import fcntl
 import json
+import os
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -25,6 +27,8 @@ from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, StoredFile, lo
 
 WORK = "_work"
 SHARD_FOLDERS = ("train", "validation", "test", "items", "rejected")
+# Names that only this job gives. A folder may hold part-* files of others, such as its own input; those are not ours.
+_OURS = re.compile(r"part-.*\d{8}T\d{6}-[0-9a-f]{6}-[0-9a-f]{8}\.(tfrecord|tfrecord\.gz|parquet)")
 
 
 class Publication:
@@ -95,6 +99,8 @@ class Publication:
         except BlockingIOError as error:
             message = f"another run holds {self.root}; wait for it to end, or choose another output.path"
             raise OutputError(message) from error
+        if not os.fstat(lock.fileno()).st_nlink:  # the run that made it was on its way out
+            raise OutputError(f"another run was leaving {self.root} just now; start once more")
 
     def _check_free(self) -> None:
         if (self.root / MANIFEST).exists() and not self._overwrite:
@@ -144,7 +150,7 @@ def _remove_orphans(root: Path, manifest: Manifest | None) -> None:
     named = {file.path for file in manifest.stored_files()} if manifest else set()
     for folder in SHARD_FOLDERS:
         for path in (root / folder).glob("part-*"):
-            if f"{folder}/{path.name}" not in named:
+            if _OURS.fullmatch(path.name) and f"{folder}/{path.name}" not in named:
                 path.unlink(missing_ok=True)
     for path in (root / "vocabulary").glob("*.txt"):
         if manifest and f"vocabulary/{path.name}" not in named:
