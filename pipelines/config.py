@@ -20,7 +20,7 @@ class Input(Strict):
 
 
 class Clicks(Input):
-    """One row a positive interaction. `time_unit` is for whole numbers; auto goes by their size."""
+    """One row a positive interaction. `time_unit: auto` reads fractional numbers as seconds, whole ones by size."""
 
     user: str
     item: str

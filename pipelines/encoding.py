@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from schemas import wire
 from schemas.errors import DataError
-from schemas.features import Buckets, FeatureSpec, Vocabulary
+from schemas.features import Buckets, FeatureSpec, Plain, Vocabulary
 from schemas.record import Field
 
 Ints = npt.NDArray[np.int64]
@@ -108,8 +108,8 @@ def _is_whole(value: str) -> bool:
 
 
 def numbers(column: pa.Array) -> npt.NDArray[np.float64]:
-    """A numeric column as float64, nulls as NaN."""
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    """A numeric column as float64, nulls as NaN; integers beyond 2^53 as the nearest there is."""
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
 
 
 def quantile_boundaries(values: npt.NDArray[np.float64], quantiles: int) -> tuple[float, ...]:
@@ -176,13 +176,13 @@ def faults(name: str, spec: FeatureSpec, column: pa.Array) -> list[tuple[str, np
     """(reason, rows) of values that cannot be used: numbers that are not finite, vectors of another length."""
     if isinstance(spec, Vocabulary):
         return []
+    kept = pa.float32() if isinstance(spec, Plain) else pa.float64()  # 1e300 is finite until it is stored
     if spec.shape == "scalar":
-        numeric = column.cast(pa.float64())
-        bad = pc.fill_null(pc.invert(pc.is_finite(numeric)), False)
+        bad = pc.fill_null(pc.invert(pc.is_finite(column.cast(kept, safe=False))), False)
         return [(f"non_finite:{name}", bad.to_numpy(zero_copy_only=False))]
     lists = column.cast(pa.large_list(column.type.value_type))
     lengths = pc.fill_null(pc.list_value_length(lists), spec.shape[0]).to_numpy(zero_copy_only=False)
-    values = lists.flatten().cast(pa.float64())
+    values = lists.flatten().cast(kept, safe=False)
     wrong = pc.fill_null(pc.invert(pc.is_finite(values)), False).to_numpy(zero_copy_only=False)
     not_finite = np.zeros(len(column), bool)
     not_finite[pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)[wrong]] = True

@@ -17,7 +17,8 @@ from schemas.features import FeatureSpec
 _ENDINGS = {".parquet": "parquet", ".orc": "orc", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 _WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FRACTIONAL = (T.FloatType, T.DoubleType, T.DecimalType)
-MICROSECONDS = 1_000_000
+PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
+LARGEST_SECONDS = 10**11  # the year 5138; milliseconds since 1973
 
 
 def read(spark: SparkSession, source: Input, name: str) -> DataFrame:
@@ -106,7 +107,10 @@ def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> D
         .when(F.col("time").isNull() & ~given, "null_time")
         .when(F.col("time").isNull(), "bad_time")
         .when(
-            F.col("weight").isNull() | F.isnan("weight") | (F.col("weight") < 0) | (F.col("weight") == float("inf")),
+            F.col("weight").isNull()
+            | F.isnan("weight")
+            | (F.col("weight") < 0)
+            | (F.col("weight").cast("float") == float("inf")),
             "bad_weight",
         )
         .when(F.col("number").isNull(), "unknown_item")
@@ -123,12 +127,17 @@ def _time(rows: DataFrame, source: Clicks) -> Column:
     kind = rows.schema[source.time].dataType
     if isinstance(kind, _WHOLE):
         return found.cast("long")
+    if isinstance(kind, _FRACTIONAL):
+        value, unit = found.cast("double"), "seconds" if source.time_unit == "auto" else source.time_unit
+        # NaN compares above all numbers. A number of seconds that large is one of milliseconds.
+        plausible = F.abs(value) < LARGEST_SECONDS * PER_SECOND[unit]
+        return F.when(plausible, F.round(value * (PER_SECOND["microseconds"] // PER_SECOND[unit])).cast("long"))
+    if source.time_unit != "auto":
+        raise DataError(
+            f"clicks.time_unit: is for numbers, column {source.time!r} is {kind.simpleString()}; leave it out"
+        )
     if isinstance(kind, T.TimestampType | T.TimestampNTZType | T.DateType):
         return F.unix_micros(found.cast("timestamp"))  # the session's time zone is UTC
-    if isinstance(kind, _FRACTIONAL):
-        seconds = found.cast("double")
-        finite = ~F.isnan(seconds) & (F.abs(seconds) < 9e12)
-        return F.when(finite, F.round(seconds * MICROSECONDS).cast("long"))
     if isinstance(kind, T.StringType):
         return F.unix_micros(F.try_to_timestamp(found))
     raise DataError(
@@ -162,7 +171,7 @@ def time_unit(source: Clicks, counted: bool, earliest: int, latest: int) -> str:
 
 def unit_by_size(value: int) -> str:
     """seconds, milliseconds or microseconds since 1970, by the size of the number."""
-    return "seconds" if abs(value) < 10**11 else "milliseconds" if abs(value) < 10**14 else "microseconds"
+    return "seconds" if abs(value) < LARGEST_SECONDS else "milliseconds" if abs(value) < 10**14 else "microseconds"
 
 
 def entities(

@@ -28,11 +28,11 @@ def checked_users(rows: DataFrame, features: dict[str, FeatureSpec], where: str)
     for name, spec in features.items():
         if isinstance(spec, Plain) and spec.shape != "scalar":
             reason = reason.when(F.size(name) != spec.shape[0], F.lit(f"wrong_length:{name}"))
-            values = F.transform(F.col(name), lambda v: v.cast("double"))
+            values = F.transform(F.col(name), lambda v: v.cast("float"))  # as it will be stored
             bad = F.exists(values, lambda v: F.isnan(v) | (F.abs(v) == float("inf")))
             reason = reason.when(bad, F.lit(f"non_finite:{name}"))
         elif not isinstance(spec, Vocabulary):
-            value = F.col(name).cast("double")
+            value = F.col(name).cast("float" if isinstance(spec, Plain) else "double")
             reason = reason.when(F.isnan(value) | (F.abs(value) == float("inf")), F.lit(f"non_finite:{name}"))
     marked = rows.withColumn("row", F.to_json(F.struct(*rows.columns))).withColumn("reason", reason)
     # Of several usable rows of one key, the first by content stays, whatever order they were read in.
