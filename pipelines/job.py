@@ -9,6 +9,7 @@ Each step is a transform with a name; what it costs and why it is there is told 
 
 import dataclasses
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +51,15 @@ def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress
     Raises:
       DataError: unusable input. OutputError: the output is taken. EnvironmentProblem: a disk that refuses.
     """
-    with Publication(config.output.path, overwrite) as publication:
+    # What is kept in memory is let go of however the run ends, or another run in the same session would read it again.
+    with Publication(config.output.path, overwrite) as publication, ExitStack() as kept:
         used = Used()
         with progress.step("items", "reading items") as step:
             items = read_items(spark, config, publication, used)
             step.result = f"{items.table.num_rows:,} usable of {items.read:,}"
         with progress.step("clicks", "reading and splitting clicks") as step:
             clicks = read_clicks(spark, config, items, publication, used)
+            kept.callback(clicks.unpersist)
             counts = count_clicks(clicks, items)
             step.result = ", ".join(f"{name} {counts[split].sum():,}" for split, name in enumerate(SPLITS))
         with progress.step("catalogue", "encoding items") as step:
@@ -64,7 +67,7 @@ def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress
             counted = with_proposal(counted, config)
             step.result = f"{int((counted.counts > 0).sum()):,} items clicked"
         with progress.step("users", "reading users, building vocabularies"):
-            clicks, user_fields, user_vocabularies = with_user_features(spark, config, clicks, publication, used)
+            clicks, user_fields, user_vocabularies = with_user_features(spark, config, clicks, publication, used, kept)
         with progress.step("plan", "sharing the catalogue, placing blocks"):
             plan = plan_for(config, publication, counted, user_fields, user_vocabularies)
             if plan.record.layout == "block":
@@ -82,9 +85,7 @@ def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress
                 config, plan, counted, written, used, stored_items, items_digest, vocabularies, publication
             )
             manifest = dataclasses.replace(manifest, timings_seconds={**progress.seconds, "total": progress.total})
-            dataset = publication.commit(manifest)
-        clicks.unpersist()
-        return dataset
+            return publication.commit(manifest)
 
 
 def read_items(spark: SparkSession, config: Config, publication: Publication, used: Used) -> CheckedItems:
@@ -150,7 +151,7 @@ def with_proposal(counted: Catalogue, config: Config) -> Catalogue:
 
 
 def with_user_features(
-    spark: SparkSession, config: Config, clicks: DataFrame, publication: Publication, used: Used
+    spark: SparkSession, config: Config, clicks: DataFrame, publication: Publication, used: Used, kept: ExitStack
 ) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:
     """(clicks with one raw `feature_*` column a user feature, fields, vocabularies)."""
     features = config.features.user
@@ -163,6 +164,7 @@ def with_user_features(
         checked = users.checked_users(found, features, f"users ({config.users.path})").persist(
             StorageLevel.MEMORY_AND_DISK
         )
+        kept.callback(checked.unpersist)
         by_reason = {row.reason: row["count"] for row in checked.groupBy("reason").count().collect()}
         reasons = {reason: count for reason, count in by_reason.items() if reason is not None}
         _account(
@@ -179,7 +181,7 @@ def with_user_features(
 
 def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     """Writes all shards; one row each of `records.RESULT`. The driver sees nothing that grows with the clicks."""
-    drawn = clicks.sortWithinPartitions("user", "time", "number", "weight").mapInArrow(
+    drawn = clicks.sortWithinPartitions("user", "time", "number", "click_key").mapInArrow(
         lambda batches: negatives.with_negatives(batches, plan), negatives.row_schema(plan)
     )
     ordered = drawn.repartitionById(plan.parts, "part").sortWithinPartitions("place", "order")

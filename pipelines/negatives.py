@@ -152,7 +152,7 @@ class _UserClicks:
             "drawn": np.ones(count, bool),
             "expected": nothing,
         }
-        place = np.zeros(count, np.int64)
+        place = (order >> np.uint64(1)).astype(np.int64)  # where no block holds clicks together, each is for itself
         shard = (order >> np.uint64(33)).astype(np.int64) * plan.shards >> 31
         if split != TRAIN:
             columns["user"] = encoding.texts(self.users.take(pa.array(rows))).cast(pa.string())

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipelines.catalogue import Catalogue, mapped
 from pipelines.grouping import whole_groups
-from pipelines.negatives import column_of, drawn_pools
+from pipelines.negatives import CANDIDATES, column_of, drawn_pools
 from pipelines.plan import Plan
 from pipelines.sink import ShardWriter
 from pipelines.split import SPLITS, TRAIN
@@ -58,6 +58,12 @@ class Chunk:
         ) // 4
 
 
+def clicks_a_step(plan: Plan) -> int:
+    """How many clicks are made into records at a time: fewer where each has many candidates of its own."""
+    own = plan.record.negatives if plan.record.per == "click" else 0
+    return max(1, min(CLICKS, CANDIDATES // (1 + own + plan.record.history_length)))
+
+
 def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
     """Writes the rows of one part, sorted by place and order, as one shard; gives one row of RESULT."""
     catalogue = mapped(plan.catalogue, plan.item_fields)
@@ -65,7 +71,7 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
     writer: ShardWriter | None = None
     expected, identity = b"", (TRAIN, 0)
     try:
-        for group in whole_groups(batches, "place", CLICKS):
+        for group in whole_groups(batches, "place", clicks_a_step(plan)):
             table = group
             told = table.filter(pa.compute.equal(table["place"], -1))
             if told.num_rows:

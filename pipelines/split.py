@@ -18,10 +18,11 @@ _PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
 
 def with_split(clicks: DataFrame, split: NoSplit | LeaveLastSplit | TimeSplit, unit: str) -> DataFrame:
-    """Adds `click_key` (long) and `split`, rows clustered by user and sorted by (user, time, number, weight)."""
+    """Adds `click_key` (long) and `split`, rows clustered by user and sorted by (user, time, number, click_key)."""
     grouped = clicks.repartition("user")
     same = Window.partitionBy("user", "time", "number").orderBy("weight")
-    by_user = Window.partitionBy("user").orderBy("time", "number", "weight")
+    # Identical clicks are told apart by their key, here and wherever clicks are sorted again, or a sort's whim decides.
+    by_user = Window.partitionBy("user").orderBy("time", "number", "click_key")
     keyed = grouped.withColumn("occurrence", F.row_number().over(same)).withColumn(
         "click_key", F.xxhash64("user", "number", "time", "occurrence")
     )
