@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
@@ -101,10 +102,9 @@ def read_clicks(
     spark: SparkSession, config: Config, items: CheckedItems, publication: Publication, used: Used
 ) -> DataFrame:
     """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
-    numbers = spark.createDataFrame(
-        pa.table({"key": items.table["key"], "number": pa.array(np.arange(items.table.num_rows), pa.int32())})
-    )
-    checked = inputs.checked_clicks(spark, config.clicks, numbers)
+    numbers = items.table.select(["key"]).append_column("number", pa.array(np.arange(items.table.num_rows), pa.int32()))
+    pq.write_table(numbers, publication.work / "numbers.parquet")
+    checked = inputs.checked_clicks(spark, config.clicks, spark.read.parquet(str(publication.work / "numbers.parquet")))
     found = checked.groupBy("reason").agg(
         F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
     )
