@@ -1,0 +1,74 @@
+"""What a dataset says of itself: expected draws against brute force, deciles, histories."""
+
+import numpy as np
+import pytest
+
+from pipelines import tallies
+from pipelines.tallies import Cells, by_decile, decile_edges, excluded_draws, history_counts
+from samplers.exclusion import Prefixes
+from samplers.proposal import proposal
+
+ITEMS = 30
+
+
+@pytest.fixture
+def strategy():
+    return proposal([("popularity", 0.8, {"exponent": 0.75}), ("uniform", 0.2, {})], np.arange(ITEMS, 0, -1))
+
+
+@pytest.mark.parametrize(("history", "positive"), [(True, True), (True, False), (False, True), (False, False)])
+def test_excluded_draws_are_those_of_each_click_summed(history, positive, strategy):
+    random = np.random.default_rng(11)
+    lengths = random.integers(1, 15, 40)
+    start = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows = np.arange(len(start))
+    # Some clicks share a time with the one before, so histories end earlier than the row.
+    tied = (random.random(len(start)) < 0.3) & (rows > start)
+    end = np.maximum.accumulate(np.where(tied, 0, rows))
+    prefixes = Prefixes(start, end, random.integers(0, ITEMS, len(start)), ITEMS, history, positive)
+    draws = random.random(len(start)) * (random.random(len(start)) < 0.8)  # some clicks draw nothing
+    cells = Cells.of(strategy)
+
+    expected = np.zeros(ITEMS)
+    for row in rows:
+        excluded = prefixes.items_of(int(row))
+        expected[excluded] += draws[row] * strategy.table.probabilities[excluded]
+    np.testing.assert_allclose(excluded_draws(prefixes, draws, strategy, cells), expected, atol=1e-12)
+
+
+def test_many_items_share_cells_of_like_probability(monkeypatch):
+    monkeypatch.setattr(tallies, "MOST_CELLS", 50)
+    strategy = proposal(
+        [("popularity", 1.0, {"exponent": 1.0})], np.random.default_rng(3).zipf(1.2, 5000).clip(max=9999)
+    )
+    cells = Cells.of(strategy)
+    assert len(cells) <= 50
+    assert cells.probability.sum() == pytest.approx(1)
+    largest = strategy.table.probabilities.max()
+    assert cells.probability.max() <= max(2 / 50, largest + 1 / 50)
+    assert (np.diff(cells.cell) >= 0).all()
+    assert cells.counts(np.arange(5000)).sum() == 5000
+
+
+def test_deciles_hold_a_tenth_of_the_clicks_each():
+    counts = np.sort(np.random.default_rng(4).integers(1, 50, 3000))[::-1].copy()
+    edges = decile_edges(counts)
+    held = [counts[edges[i] : edges[i + 1]].sum() / counts.sum() for i in range(10)]
+    np.testing.assert_allclose(held, 0.1, atol=0.01)
+    assert edges[0] == 0
+    assert edges[-1] == 3000
+
+
+def test_unclicked_items_are_in_the_last_decile():
+    counts = np.array([50] * 10 + [0] * 5)
+    cells = Cells(np.arange(15), np.full(15, 1 / 15))
+    values = by_decile(np.ones(15), cells, decile_edges(counts))
+    assert values[-1] == 6
+    assert sum(values) == 15
+
+
+def test_history_lengths_are_counted_in_the_class_they_reach():
+    counts = history_counts(np.array([0, 1, 2, 4, 5, 9, 10, 1000, 5000]))
+    assert dict(zip(tallies.HISTORY_EDGES, counts.tolist(), strict=True)) == {
+        0: 1, 1: 1, 2: 2, 5: 2, 10: 1, 20: 0, 50: 0, 100: 0, 200: 0, 500: 0, 1000: 2,
+    }  # fmt: skip
