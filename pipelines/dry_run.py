@@ -1,1 +1,161 @@
-def text(spark, config): return ""
+"""--dry-run: the plan in words, and an estimate of records and bytes, before anything is written."""
+
+import os
+import shutil
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from pipelines import estimate, words
+from pipelines.config import Config
+from pipelines.estimate import Volume
+from pipelines.split import SPLITS
+from pipelines.survey import Survey, survey
+from schemas import tfrecord
+from schemas.errors import ProjectError
+from schemas.manifest import MANIFEST, local_path
+
+
+def text(spark: SparkSession, config: Config) -> str:
+    """The plan, the estimate and what is worth knowing before the job runs. Writes nothing."""
+    found = survey(spark, config)
+    lines = ["", "dry run: nothing is written", "", *_inputs(found), "", "plan"]
+    for name, sentence in words.choices(config.model_dump(mode="json", exclude_none=True)):
+        lines.append(textwrap.fill(sentence, 118, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13))
+    volumes = estimated(config, found)
+    lines += ["", *_estimate(config, found, volumes), *_other_layouts(config, found)]
+    warnings = list(worth_knowing(spark, config, found, volumes))
+    if warnings:
+        lines += ["", "worth knowing", *(f"  - {warning}" for warning in warnings)]
+    return "\n".join(lines)
+
+
+def estimated(config: Config, found: Survey) -> dict[str, Volume]:
+    """What each split would take."""
+    spec, items, sample, clicks = found.record, found.catalogue, found.sample, found.clicks
+    volumes = {"train": estimate.train_volume(spec, items, sample, int(clicks[0].sum()), config.negatives.epochs)}
+    for number in (1, 2):
+        volumes[SPLITS[number]] = estimate.held_out_volume(spec, items, sample, clicks[number])
+    return volumes | {"items": estimate.items_volume(spec, items)}
+
+
+def _inputs(found: Survey) -> Iterator[str]:
+    yield f"{'input':<12}{'read':>14}{'usable':>14}"
+    for name, (read, used) in found.rows.items():
+        yield f"{name:<12}{read:>14,}{used:>14,}"
+    for reason, rows in sorted(found.rejected.items(), key=lambda pair: (-pair[1], pair[0])):
+        source, _, why = reason.partition(".")
+        yield f"  {words.counted(rows, 'row')} of {source} would be rejected: {why}"
+
+
+def _estimate(config: Config, found: Survey, volumes: dict[str, Volume]) -> Iterator[str]:
+    yield f"{'estimate':<12}{'clicks':>14}{'records':>14}{'size':>14}{'bytes/click':>14}"
+    for name, volume in volumes.items():
+        clicks = f"{volume.clicks:,}" if name != "items" else ""
+        each = f"{volume.bytes / volume.clicks:,.0f}" if volume.clicks else ""
+        yield f"{name:<12}{clicks:>14}{volume.records:>14,}{words.size(volume.bytes):>14}{each:>14}".rstrip()
+    yield f"{'total':<12}{'':>14}{'':>14}{words.size(sum(volume.bytes for volume in volumes.values())):>14}"
+    sample = found.sample
+    of = f"{words.counted(sample.users, 'user')} with {words.counted(sample.clicks, 'click')}"
+    how = f"from {of}, a sample of {sample.share:.1%} of the users" if sample.share < 1 else f"from all {of}"
+    chance = f"; mean history length to ±{sample.error:.0%} for the choice of users" if sample.share < 1 else ""
+    yield f"  clicks and records are counted, sizes estimated {how}{chance}"
+    if config.output.compression == "gzip":
+        yield "  sizes are those before gzip, whose effect is not estimated"
+
+
+def _other_layouts(config: Config, found: Survey) -> Iterator[str]:
+    """What the same negatives would take in the other layout."""
+    spec, clicks = found.record, int(found.clicks[0].sum())
+    if spec.per == "block":
+        return
+    other = replace(spec, layout="block", clicks=512) if spec.layout == "row" else replace(spec, layout="row", clicks=1)
+    volume = estimate.train_volume(other, found.catalogue, found.sample, clicks, config.negatives.epochs)
+    name = "{kind: block, clicks: 512}" if other.layout == "block" else "{kind: row}"
+    each = volume.bytes / volume.clicks
+    yield f"  train with layout: {name} instead: {words.size(volume.bytes)}, {each:,.0f} bytes/click"
+
+
+def worth_knowing(spark: SparkSession, config: Config, found: Survey, volumes: dict[str, Volume]) -> Iterator[str]:
+    """What may surprise later, one sentence each."""
+    yield from _about_rows(config, found)
+    yield from _about_draws(config, found)
+    yield from _about_files(spark, config, volumes)
+
+
+def _about_rows(config: Config, found: Survey) -> Iterator[str]:
+    for name, (read, used) in found.rows.items():
+        if read - used > config.limits.rejected_share * read:
+            yield (
+                f"{read - used:,} of {read:,} rows of {name} cannot be used, more than limits.rejected_share "
+                f"({config.limits.rejected_share:.2%}) allows: the job would fail"
+            )
+    if found.unmatched_users:
+        absent = words.counted(found.unmatched_users, "user")
+        yield f"{absent} with clicks but no row in users: their features will be missing"
+    if config.split.kind != "none" and not found.clicks[1:].sum():
+        yield f"split: {config.split.kind} leaves no click to validate or test on"
+
+
+def _about_draws(config: Config, found: Survey) -> Iterator[str]:
+    negatives, q = config.negatives, found.catalogue.proposal.table.probabilities
+    asked = f"negatives.count {negatives.count:,}"
+    drawable, sample = int((q > 0).sum()), found.sample
+    if negatives.count > drawable:
+        yield f"{asked} is larger than the {drawable:,} items that can be drawn: many will repeat"
+    elif negatives.count > drawable // 2:
+        yield f"{asked} is over half of the {drawable:,} items that can be drawn: some will repeat"
+    if drawable < len(q):
+        yield (
+            f"{words.counted(len(q) - drawable, 'item')} without a training click will never be a negative, and may "
+            "float to the top unseen: give uniform a share of negatives.proposal"
+        )
+    if sample.without_draws:
+        fate = "are masked" if negatives.shortage == "mask" else "make the job fail (negatives.shortage: error)"
+        yield f"{sample.without_draws:.2%} of training clicks have nothing left to draw: they {fate}"
+    if negatives.exclude != "history":
+        yield (
+            f"negatives.exclude: {negatives.exclude} leaves accidental hits: items that the user had before are drawn "
+            "as negatives (history would leave them out)"
+        )
+    elif negatives.per == "block":
+        hits = negatives.count * sample.excluded
+        yield f"about {hits:,.1f} of a click's {negatives.count:,} pool slots will be accidental hits, to be masked"
+
+
+def _about_files(spark: SparkSession, config: Config, volumes: dict[str, Volume]) -> Iterator[str]:
+    cores, train = _cores(spark), volumes["train"]
+    shards = config.output.shards * config.negatives.epochs
+    if cores > shards:
+        yield (
+            f"{words.counted(shards, 'train shard')} for {cores:,} cores: raise output.shards, "
+            "or cores will be idle while records are written"
+        )
+    if train.records < shards:
+        yield f"{words.counted(train.records, 'train record')} for {shards:,} shards: some stay empty"
+    if train.records and train.bytes / train.records > tfrecord.MAX_RECORD_BYTES // 16:
+        yield f"a record takes {words.size(train.bytes / train.records)}: lower layout.clicks or negatives.count"
+    total = sum(volume.bytes for volume in volumes.values())
+    try:
+        root = local_path(config.output.path).absolute()
+    except ProjectError as error:
+        yield f"output.path: {error}"
+        return
+    if (root / MANIFEST).exists():
+        yield f"{root} holds a dataset already: the job needs --overwrite"
+    parent = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(parent).free
+    if config.output.compression == "none" and total > free:
+        yield f"{words.size(total)} are more than the {words.size(free)} free at {parent}: the job would fail"
+    if not os.access(parent, os.W_OK):
+        yield f"{parent} cannot be written: the job would fail"
+
+
+def _cores(spark: SparkSession) -> int:
+    try:
+        return int(spark.sparkContext.defaultParallelism)
+    except PySparkException:
+        return 1  # Spark Connect does not tell

@@ -165,7 +165,7 @@ class Values:
         if field.name not in self._vocabularies:
             self._vocabularies[field.name] = self._dataset.vocabulary(field.name)
         known = self._vocabularies[field.name]
-        return known[index] if 0 <= index < len(known) else f"index {index} beyond the vocabulary"
+        return printable(known[index]) if 0 <= index < len(known) else f"index {index} beyond the vocabulary"
 
     @staticmethod
     def _bucket(field: Field, index: int) -> str:
@@ -202,7 +202,7 @@ class Names:
 
     def of_item(self, index: int) -> str:
         """The name of an item of the catalogue."""
-        return self._items[index].name if index in self._items else f"item {index}"
+        return printable(self._items[index].name) if index in self._items else f"item {index}"
 
     def of_history(self, click: Click, most: int) -> list[str]:
         """Names of the latest items of a history, most recent last."""
@@ -215,7 +215,7 @@ class Names:
             index = int(entity[self._key.name][0])
             item = self._items.get(index - 1)
             if item is not None and int(item.features[self._key.name][0]) == index:
-                return item.name
+                return printable(item.name)
         return "; ".join(self._values.of(entity, self._spec.history_fields).values())
 
 
@@ -229,6 +229,11 @@ def items(dataset: Dataset, wanted: set[int]) -> dict[int, Item]:
         if position in wanted:
             found[position] = contents.item(_decoded(record, shard, number), dataset.manifest.record)
     return found
+
+
+def printable(text: str) -> str:
+    """Text without what could move a terminal's cursor or break a line."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def moment(time: int, unit: str) -> str:

@@ -1,29 +1,66 @@
-"""The table at the end of a run: what was read, used, rejected and written."""
+"""The table at the end of a run: what was read, used, rejected and written, and whether the draws are as declared."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines import words
 from schemas.manifest import Manifest
 
 
 def table(manifest: Manifest) -> str:
-    """A few lines for a terminal."""
-    lines = ["", f"{'input':<12}{'read':>14}{'used':>14}{'rejected':>12}"]
+    """Some lines for a terminal."""
+    return "\n".join(["", *_inputs(manifest), "", *_splits(manifest), "", *_draws(manifest), *_end(manifest)])
+
+
+def _inputs(manifest: Manifest) -> Iterator[str]:
+    yield f"{'input':<12}{'read':>14}{'used':>14}{'rejected':>12}"
     for name, rows in manifest.rows.items():
-        lines.append(f"{name:<12}{rows['read']:>14,}{rows['used']:>14,}{rows['rejected']:>12,}")
-    lines += [f"  rejected {reason}: {count:,}" for reason, count in sorted(manifest.rejected.items())]
-    lines += ["", f"{'split':<12}{'clicks':>14}{'records':>14}{'bytes':>16}{'shards':>8}{'bytes/click':>13}"]
-    splits = {**manifest.splits, "items": manifest.items}
-    for name, split in splits.items():
+        yield f"{name:<12}{rows['read']:>14,}{rows['used']:>14,}{rows['rejected']:>12,}"
+    for reason, count in sorted(manifest.rejected.items(), key=lambda pair: (-pair[1], pair[0])):
+        source, _, why = reason.partition(".")
+        yield f"  {words.counted(count, 'row')} of {source} rejected: {why}"
+    if manifest.rejected:
+        yield "  rejected/ holds these rows, each with its reason"
+    if manifest.unmatched_items:
+        items = words.counted(manifest.unmatched_items, "clicked item")
+        yield f"  {items} without a row in items; their clicks are rejected"
+    users = manifest.statistics.get("unmatched_users", 0)
+    if users:
+        yield f"  {words.counted(users, 'user')} without a row in users; their clicks are used, their features missing"
+
+
+def _splits(manifest: Manifest) -> Iterator[str]:
+    yield f"{'split':<12}{'clicks':>14}{'records':>14}{'bytes':>16}{'shards':>8}{'bytes/click':>13}"
+    for name, split in {**manifest.splits, "items": manifest.items}.items():
+        clicks = f"{split.clicks:,}" if split.clicks or name != "items" else ""
         each = f"{split.bytes / split.clicks:,.1f}" if split.clicks else ""
-        lines.append(
-            f"{name:<12}{split.clicks:>14,}{split.records:>14,}{split.bytes:>16,}{len(split.shards):>8}{each:>13}"
-        )
+        line = f"{name:<12}{clicks:>14}{split.records:>14,}{split.bytes:>16,}{len(split.shards):>8,}{each:>13}"
+        yield line.rstrip()
+    sets = manifest.splits["train"].epochs
+    if sets > 1:
+        yield f"  train holds each click {sets:,} times, with independent negatives"
+
+
+def _draws(manifest: Manifest) -> Iterator[str]:
     observed = manifest.proposal["observed"]
-    declared = ", ".join(f"{part['share']:g} {part['strategy']}" for part in manifest.proposal["declared"])
+    follows, why = words.agreement(observed)
+    yield f"negatives    {words.proposal(manifest.config['negatives']['proposal'])}"
+    verdict = "as declared" if follows else "NOT as declared"
+    yield f"             {observed['draws']:,} drawn, {verdict}: {_figures(observed)}"
+    if not follows:
+        yield f"WARNING: {why}"
+    lacking = manifest.proposal.get("clicks_without_draws", 0)
+    if lacking:
+        yield f"WARNING: {words.counted(lacking, 'click')} had nothing left to draw; their negatives are masked"
+
+
+def _figures(observed: Mapping[str, Any]) -> str:
     fit = (
         f"chi-square {observed['chi_square']:,.1f} with {observed['degrees']:,} degrees, p = {observed['p_value']:.3g}"
     )
-    lines += ["", f"negatives    {declared}: {observed['draws']:,} drawn, {fit}, KL {observed['kl']:.2g}"]
-    if observed["p_value"] < 1e-6:
-        lines.append("WARNING: the draws do not follow the declared proposal; please report this with your job file")
-    lines.append(f"digest       {manifest.content_digest}")
-    lines.append(f"took         {manifest.timings_seconds.get('total', 0):.1f} s")
-    return "\n".join(lines)
+    return f"{fit}, KL {observed['kl']:.2g}"
+
+
+def _end(manifest: Manifest) -> Iterator[str]:
+    yield f"digest       {manifest.content_digest}"
+    yield f"took         {words.duration(manifest.timings_seconds.get('total', 0))}"

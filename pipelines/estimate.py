@@ -1,0 +1,231 @@
+"""How many records and bytes a job would write, from averages: closed forms over the catalogue and a sample of users.
+
+Items are known exactly, so what a candidate costs is an expectation over the proposal, and how many distinct items a
+block holds is a sum of 1 - (1 - q)^draws. Histories, hits and user features are means over sampled users. Left aside:
+that an excluded item makes others likelier, and that the clicks of one block share users. On MovieLens-100k the result
+is within 1% for rows and both kinds of block, and was within 5% from 38 sampled users.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import history
+from pipelines.blocks import BLOCKS_A_RANGE
+from pipelines.catalogue import Catalogue
+from pipelines.split import TRAIN
+from samplers.exclusion import Prefixes
+from schemas import wire
+from schemas.record import Column, Field, RecordSpec
+from schemas.tfrecord import FRAME_BYTES
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Sizes = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What one split takes; bytes before compression."""
+
+    clicks: int
+    records: int
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Means over the clicks of sampled users.
+
+    history: [items] how often each item stands in the history of a training click; held_out_history, known: the same
+    for a held-out click and for all that its user had before. excluded: mean probability that a draw from the proposal
+    is excluded. without_draws: share of training clicks with nothing left to draw. user: payload bytes by key.
+    spread: relative standard deviation of the mean history length, as far as the choice of users goes.
+    """
+
+    users: int
+    clicks: int
+    share: float
+    history: Floats
+    held_out_history: Floats
+    known: Floats
+    excluded: float
+    without_draws: float
+    user: Mapping[str, float]
+    user_key: float
+    time: float
+    spread: float
+
+    @property
+    def error(self) -> float:
+        """Two standard deviations of the mean history length, relative to it."""
+        return 2 * self.spread
+
+
+def sampled(
+    users: pa.Array,
+    time: Ints,
+    item: Ints,
+    split: Ints,
+    catalogue: Catalogue,
+    ties: str,
+    length: int,
+    exclude: str,
+    share: float,
+    user_bytes: Mapping[str, float],
+) -> Sample:
+    """Means over clicks sorted by user, time, item; `share` of all users. user_bytes: payload bytes a user, by key."""
+    everything = history.ranges(users, time, ties)  # type: ignore[arg-type]
+    latest, items = everything.latest(length), len(catalogue)
+    prefixes = Prefixes(
+        everything.start, everything.end, item, items, history=exclude == "history", positive=exclude != "none"
+    )
+    first = Prefixes(everything.start, everything.end, item, items, history=True, positive=False).first
+    train, held_out = split == TRAIN, split != TRAIN
+    excluded = prefixes.mass(catalogue.proposal.mass)[train]
+    lengths = (latest.end - latest.start)[train]
+    one = catalogue.proposal.one
+    return Sample(
+        users=len(np.unique(everything.start)),
+        clicks=len(item),
+        share=share,
+        history=_mentions(latest, train, item, np.ones(len(item)), items),
+        held_out_history=_mentions(latest, held_out, item, np.ones(len(item)), items),
+        known=_mentions(everything, held_out, item, first.astype(np.float64), items),
+        excluded=float((excluded / one).mean()) if len(excluded) else 0.0,
+        without_draws=float((excluded >= one).mean()) if len(excluded) else 0.0,
+        user=user_bytes,
+        user_key=float(pc.mean(pc.binary_length(users.cast(pa.large_string()))).as_py() or 0.0) + 2,
+        time=float(varint_bytes(time).mean()) if len(time) else 5.0,
+        spread=_spread(lengths.astype(np.float64), everything.start[train], share),
+    )
+
+
+def _mentions(span: history.Ranges, rows: npt.NDArray[np.bool_], item: Ints, weight: Floats, items: int) -> Floats:
+    """[items] how often the ranges of the chosen rows hold each item, on average; linear, however long they are."""
+    if not rows.any():
+        return np.zeros(items)
+    begun, ended = (np.bincount(edge[rows], minlength=len(item) + 1) for edge in (span.start, span.end))
+    counts = np.bincount(item, np.cumsum(begun - ended)[:-1] * weight, items)
+    return np.asarray(counts / rows.sum(), np.float64)
+
+
+def _spread(values: Floats, user: Ints, share: float) -> float:
+    """Relative standard deviation of a mean over clicks, when whole users were sampled."""
+    _, owner = np.unique(user, return_inverse=True)
+    count = owner.max(initial=-1) + 1
+    if share >= 1 or count < 2 or not values.sum():
+        return 0.0
+    residual = np.bincount(owner, values - values.mean())
+    return float(np.sqrt((1 - share) * count / (count - 1) * (residual**2).sum()) / values.sum())
+
+
+def train_volume(spec: RecordSpec, catalogue: Catalogue, sample: Sample, clicks: int, epochs: int) -> Volume:
+    """What the training records of all sets of negatives take."""
+    if spec.layout == "row":
+        each = record_bytes(spec.train_columns(), _row(spec, catalogue, sample))
+        return Volume(clicks * epochs, clicks * epochs, each * clicks * epochs)
+    ranges = max(1, clicks // (spec.clicks * BLOCKS_A_RANGE))
+    full, rest = divmod(clicks // ranges, spec.clicks)
+    total = full * record_bytes(spec.train_columns(), _block(spec, catalogue, sample, spec.clicks)) if full else 0.0
+    if rest:
+        total += record_bytes(spec.train_columns(), _block(spec, catalogue, sample, rest))
+    return Volume(clicks * epochs, (full + (rest > 0)) * ranges * epochs, total * ranges * epochs)
+
+
+def held_out_volume(spec: RecordSpec, catalogue: Catalogue, sample: Sample, positives: Ints) -> Volume:
+    """What a held-out split takes. positives: [items] its clicks by item_index."""
+    count = int(positives.sum())
+    if not count:
+        return Volume(0, 0, 0.0)
+    index = varint_bytes(np.arange(len(catalogue)))
+    sizes = _click(spec, catalogue, sample, 1, sample.held_out_history)
+    sizes |= _items("item", spec.item, catalogue, positives / count)
+    sizes |= {"item.index": float(index @ positives) / count, "user.key": sample.user_key}
+    sizes |= {"history.index": float(index @ sample.held_out_history), "exclude.index": float(index @ sample.known)}
+    return Volume(count, count, count * record_bytes(spec.held_out_columns(), sizes))
+
+
+def items_volume(spec: RecordSpec, catalogue: Catalogue) -> Volume:
+    """What items/ takes."""
+    count = len(catalogue)
+    sizes = _items("item", spec.item, catalogue, np.full(count, 1 / count))
+    sizes |= {
+        "item.index": float(varint_bytes(np.arange(count)).mean()),
+        "item.count": float(varint_bytes(catalogue.counts).mean()),
+    }
+    for name in ("key", "title"):
+        sizes[f"item.{name}"] = 2 + float(pc.mean(pc.fill_null(pc.binary_length(catalogue.table[name]), 0)).as_py())
+    return Volume(0, count, count * record_bytes(spec.item_columns(), sizes))
+
+
+def record_bytes(columns: Iterable[Column], sizes: Mapping[str, float]) -> float:
+    """Bytes of one framed record whose payloads have these sizes."""
+    total = 0.0
+    for column in columns:
+        size = sizes.get(column.key, 0.0)
+        header = wire.entry_headers(column.key, column.dtype, np.array([round(size)], np.int64))
+        total += size + len(header[0].as_py())
+    return total + len(wire.example_headers(np.array([round(total)], np.int64))[0].as_py()) + FRAME_BYTES
+
+
+def varint_bytes(values: npt.ArrayLike) -> Ints:
+    """Bytes of each number on the wire; ten for negative ones."""
+    numbers = np.asarray(values, np.float64)
+    groups = np.floor(np.log2(np.maximum(numbers, 1)) / 7).astype(np.int64) + 1
+    return np.where(numbers < 0, 10, groups)
+
+
+def _row(spec: RecordSpec, catalogue: Catalogue, sample: Sample) -> Sizes:
+    positives, draws = _probabilities(catalogue)
+    candidates = positives + spec.negatives * draws
+    sizes = _click(spec, catalogue, sample, 1, sample.history) | _items("item", spec.item, catalogue, candidates)
+    sizes["item.index"] = float(varint_bytes(np.arange(len(catalogue))) @ candidates)
+    return sizes | {"item.log_q": 4.0 * (1 + spec.negatives), "item.mask": 1.0 + spec.negatives}
+
+
+def _block(spec: RecordSpec, catalogue: Catalogue, sample: Sample, clicks: int) -> Sizes:
+    positives, draws = _probabilities(catalogue)
+    drawn = clicks * spec.negatives if spec.per == "click" else spec.negatives
+    with np.errstate(divide="ignore"):
+        absent = np.exp(drawn * np.log1p(-draws) + clicks * np.log1p(-positives))
+    present = 1 - absent
+    slot = varint_bytes(np.maximum(np.cumsum(present) - 1, 0))
+    sizes = _click(spec, catalogue, sample, clicks, sample.history) | _items("item", spec.item, catalogue, present)
+    sizes["history.lengths"] = clicks * float(varint_bytes(sample.history.sum()))
+    sizes["item.index"] = float(varint_bytes(np.arange(len(catalogue))) @ present)
+    sizes["block.positive"] = clicks * float(slot @ positives)
+    sizes["block.negatives"] = drawn * float(slot @ draws)
+    sizes["block.log_q"] = 4.0 * clicks * (1 + spec.negatives)
+    sizes["block.mask"] = clicks * (1.0 + spec.negatives)
+    sizes["item.log_q"] = 4.0 * float(present.sum())
+    hits = clicks * spec.negatives * sample.excluded
+    sizes["block.hit_click"] = hits * float(varint_bytes(np.arange(clicks)).mean())
+    sizes["block.hit_pool"] = hits * float(varint_bytes(np.arange(spec.negatives)).mean())
+    return sizes
+
+
+def _probabilities(catalogue: Catalogue) -> tuple[Floats, Floats]:
+    """(of positives, of draws), each [items]."""
+    return catalogue.counts / max(catalogue.counts.sum(), 1), catalogue.proposal.table.probabilities
+
+
+def _click(spec: RecordSpec, catalogue: Catalogue, sample: Sample, clicks: int, mentions: Floats) -> Sizes:
+    sizes = {key: clicks * size for key, size in sample.user.items()}
+    sizes |= _items("history", spec.history_fields, catalogue, clicks * mentions)
+    return sizes | {"click.time": clicks * sample.time, "click.weight": 4.0 * clicks}
+
+
+def _items(side: str, fields: Iterable[Field], catalogue: Catalogue, weights: Floats) -> Sizes:
+    """Payload bytes by key of as many of each item as `weights` [items] says."""
+    sizes = {}
+    for field in fields:
+        fragments = catalogue.fragments(field)
+        sizes[f"{side}.{field.name}"] = float(wire.lengths_of(fragments.values) @ weights)
+        if fragments.lengths is not None:
+            sizes[f"{side}.{field.name}.lengths"] = float(wire.lengths_of(fragments.lengths) @ weights)
+    return sizes

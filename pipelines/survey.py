@@ -1,0 +1,195 @@
+"""What a job would find: clicks, items and users counted as the job itself counts them, and a sample of whole users.
+
+Nothing is written. Costs a pass over each input and one shuffle of the clicks; the driver receives the items and about
+SAMPLE_CLICKS clicks (all of them where there are no more).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from pipelines import catalogue, encoding, estimate, inputs, job, users
+from pipelines.catalogue import Catalogue, CheckedItems
+from pipelines.config import Config
+from pipelines.estimate import Sample
+from pipelines.split import with_split
+from schemas import wire
+from schemas.errors import DataError
+from schemas.features import Buckets, Vocabulary
+from schemas.record import Field, RecordSpec
+
+SAMPLE_CLICKS = 200_000
+_HASHES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is there. rows: read and usable by input; rejected: by input, reason; clicks: [3, items] of each split."""
+
+    rows: dict[str, tuple[int, int]]
+    rejected: dict[str, int]
+    unmatched_users: int
+    catalogue: Catalogue
+    clicks: npt.NDArray[np.int64]
+    sample: Sample
+    record: RecordSpec
+
+
+def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLICKS) -> Survey:
+    """Counts the inputs and looks at a sample of users.
+
+    Raises:
+      DataError: inputs that the job itself would refuse, but for too many rejected rows, which are only told.
+    """
+    rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
+    items = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
+    reasons = {"items": dict(Counter(items.rejected["reason"].to_pylist()))}
+    read = {"items": items.read}
+    clicks, read["clicks"], reasons["clicks"] = _clicks(spark, config, items)
+    try:
+        counts = job.count_clicks(clicks, items)
+        counted = job.with_proposal(catalogue.build(items, counts[0], config.features)[0], config)
+        known, read["users"], reasons["users"] = _users(spark, config, clicks)
+        unmatched = 0 if config.users is None else users.unmatched(clicks, known)
+        share = min(1.0, sample_clicks / counts.sum())
+        sample, fields = _sample(config, clicks, known, counted, share)
+    finally:
+        clicks.unpersist()
+    if config.users is None:
+        del read["users"], reasons["users"]
+    by_index = np.zeros_like(counts)
+    by_index[:, counted.index_of_number] = counts
+    return Survey(
+        rows={name: (read[name], read[name] - sum(reasons[name].values())) for name in read},
+        rejected={f"{name}.{reason}": rows for name, found in reasons.items() for reason, rows in found.items()},
+        unmatched_users=unmatched,
+        catalogue=counted,
+        clicks=by_index,
+        sample=sample,
+        record=_record(config, fields, counted.fields),
+    )
+
+
+def _clicks(spark: SparkSession, config: Config, items: CheckedItems) -> tuple[DataFrame, int, dict[str, int]]:
+    """(usable clicks with their split, rows read, rejected by reason)."""
+    numbers = pa.table({"key": items.table["key"], "number": pa.array(np.arange(items.table.num_rows), pa.int32())})
+    checked = inputs.checked_clicks(spark, config.clicks, spark.createDataFrame(numbers))
+    found = checked.groupBy("reason").agg(
+        F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
+    )
+    by_reason = {row.reason: row for row in found.collect()}
+    reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
+    if None not in by_reason:
+        raise DataError(f"clicks: none of {sum(reasons.values()):,} rows of {config.clicks.path!r} can be used")
+    usable, times = checked.where("reason is null").select("user", "number", "time", "weight"), by_reason[None]
+    unit = inputs.time_unit(config.clicks, inputs.time_is_counted(spark, config.clicks), times["first"], times["last"])
+    split = with_split(usable, config.split, unit).persist(StorageLevel.MEMORY_AND_DISK)
+    return split, sum(row.rows for row in by_reason.values()), reasons
+
+
+def _users(spark: SparkSession, config: Config, clicks: DataFrame) -> tuple[DataFrame, int, dict[str, int]]:
+    """(usable users: key and features, rows read, rejected by reason)."""
+    features = config.features.user
+    if config.users is None:
+        rows = clicks.select(F.col("user").alias("key")).distinct()
+        return rows.select("key", *[F.col("key").alias(name) for name in features]), 0, {}
+    found = inputs.entities(spark, config.users, "users", features)
+    users.same_key_type(clicks, found)
+    checked = users.checked_users(found, features, f"users ({config.users.path})")
+    by_reason = {row.reason: row["count"] for row in checked.groupBy("reason").count().collect()}
+    reasons = {reason: rows for reason, rows in by_reason.items() if reason is not None}
+    return checked.where("reason is null").select("key", *features), sum(by_reason.values()), reasons
+
+
+def _sample(
+    config: Config, clicks: DataFrame, known: DataFrame, counted: Catalogue, share: float
+) -> tuple[Sample, tuple[Field, ...]]:
+    """(means over whole users that make up about this share of all, their features as fields)."""
+
+    def chosen(rows: DataFrame, key: str) -> DataFrame:
+        return rows if share >= 1 else rows.where(F.pmod(F.xxhash64(key), F.lit(_HASHES)) < int(share * _HASHES))
+
+    taken = chosen(clicks, "user").select("user", "time", "number", "split").toArrow()
+    taken = taken.sort_by([(name, "ascending") for name in ("user", "time", "number")]).combine_chunks()
+    if not taken.num_rows:
+        raise DataError("dry run: the sample of users came out empty; too few users click for an estimate")
+    per_user = taken.group_by("user").aggregate([("time", "count")])
+    fields, user_bytes = _user_bytes(config, chosen(known, "key").toArrow(), per_user, known, share)
+    keys = encoding.texts(taken["user"].combine_chunks())
+    item = counted.index_of_number[taken["number"].to_numpy()]
+    sample = estimate.sampled(
+        keys,
+        taken["time"].to_numpy(),
+        item,
+        taken["split"].to_numpy().astype(np.int64),
+        counted,
+        config.history.ties,
+        config.history.length,
+        config.negatives.exclude,
+        share,
+        user_bytes,
+    )
+    return sample, fields
+
+
+def _user_bytes(
+    config: Config, known: pa.Table, per_user: pa.Table, everyone: DataFrame, share: float
+) -> tuple[tuple[Field, ...], dict[str, float]]:
+    """(user fields, mean payload bytes a click by key), from sampled users weighted by their clicks."""
+    features = config.features.user
+    if not features:
+        return (), {}
+    joined = per_user.join(known, "user", "key", "left outer").combine_chunks()
+    weights = joined["time_count"].to_numpy().astype(np.int64)
+    distinct = _distinct(everyone, [n for n, s in features.items() if isinstance(s, Vocabulary)]) if share < 1 else {}
+    fields, sizes = [], {}
+    for name, spec in features.items():
+        column = joined[name].combine_chunks()
+        values, boundaries = None, getattr(spec, "boundaries", None)
+        if isinstance(spec, Vocabulary):
+            values = encoding.vocabulary(spec, encoding.value_weights(spec, column, weights))
+        elif isinstance(spec, Buckets) and spec.quantiles is not None:
+            boundaries = encoding.quantile_boundaries(encoding.numbers(column), spec.quantiles)
+        field = encoding.resolved(name, spec, len(values or ()), boundaries)
+        text = None if values is None else pa.array(values, pa.large_string())
+        fragments = encoding.encoded(field, text, column)
+        mean = wire.lengths_of(fragments.values) @ weights / weights.sum()
+        if values is not None and distinct.get(name, 0) > len(values):
+            mean *= _longer(len(values), distinct[name])
+        sizes[f"user.{name}"] = float(mean)
+        if fragments.lengths is not None:
+            sizes[f"user.{name}.lengths"] = float(wire.lengths_of(fragments.lengths) @ weights / weights.sum())
+        fields.append(field)
+    return tuple(fields), sizes
+
+
+def _distinct(everyone: DataFrame, names: list[str]) -> dict[str, int]:
+    """About how many distinct values each feature has."""
+    found = [F.approx_count_distinct(F.col(name).cast("string")).alias(name) for name in names]
+    return everyone.agg(*found).collect()[0].asDict() if names else {}
+
+
+def _longer(sampled: int, distinct: int) -> float:
+    """How much longer the indices of so many values are than those of a sample's."""
+    steps = np.linspace(1, distinct, 1000)
+    return float(estimate.varint_bytes(steps).mean() / estimate.varint_bytes(np.linspace(1, sampled, 1000)).mean())
+
+
+def _record(config: Config, user: tuple[Field, ...], item: tuple[Field, ...]) -> RecordSpec:
+    return RecordSpec(
+        user=user,
+        item=item,
+        history=tuple(config.history.features),
+        history_length=config.history.length,
+        layout=config.layout.kind,
+        clicks=config.layout.clicks,
+        negatives=config.negatives.count,
+        per=config.negatives.per,
+        mask=config.negatives.shortage == "mask",
+    )
