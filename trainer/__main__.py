@@ -1,0 +1,156 @@
+"""The trainer's command line: parses, loads, calls, prints. TensorFlow is imported only once the arguments are good."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schemas import configuration
+from schemas.errors import EnvironmentProblem, ProjectError
+from trainer.config import Configuration
+
+
+def main() -> None:
+    """Console entry point; exit codes: 0 done, 2 bad configuration or arguments, else the error's own or 1."""
+    arguments = sys.argv[1:]
+    try:
+        sys.exit(commands.main(arguments, prog_name="python -m trainer", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        print(f"trainer: {error.format_message()}; see --help", file=sys.stderr)
+        sys.exit(2)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("trainer: interrupted; the same command goes on after the last finished epoch", file=sys.stderr)
+        sys.exit(1)
+    except ProjectError as error:
+        _fail(error, error.exit_code, arguments)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command line: no traceback unless it is asked for
+        _fail(error, 1, arguments)
+
+
+def _fail(error: Exception, code: int, arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    kind = "" if isinstance(error, ProjectError) else f"{type(error).__name__}: "
+    text = str(error) if isinstance(error, ProjectError) else " ".join(str(error).split())[:500]
+    hint = "" if isinstance(error, ProjectError) else "; --debug shows where"
+    print(f"trainer: {kind}{text}{hint}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--data", required=True, metavar="URI", help="Folder of a finished dataset.")(command)
+
+
+def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="a.b=v", help="Override one configuration key."
+    )(command)
+    return click.option("--config", "config_path", metavar="FILE", help="YAML; without it the defaults.")(command)
+
+
+def _debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--debug", is_flag=True, help="Show tracebacks and TensorFlow's own messages.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """Trains two towers on a dataset of prebatched negatives, and evaluates them on the full catalogue."""
+
+
+@commands.command()
+@_data_option
+@_config_options
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="Folder of the model; replaced when done."
+)
+@click.option("--fresh", is_flag=True, help="Start anew even where an unfinished run could go on.")
+@_debug_option
+def train(
+    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, debug: bool
+) -> None:
+    """Train, evaluate, export; ends with the metrics and three users' recommendations."""
+    config = configuration.load(Configuration, config_path, overrides)
+    _start_tensorflow(debug)
+    from trainer import run
+
+    run.train(data, config, output, _say, fresh)
+
+
+@commands.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@_data_option
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where metrics.json goes; the model's folder by default."
+)
+@_debug_option
+def evaluate(model: Path, data: str, output: Path | None, debug: bool) -> None:
+    """Recompute the metrics from the exported towers, with raw values as a client would send them."""
+    _start_tensorflow(debug)
+    from trainer import run
+
+    run.evaluate(model, data, output or model, _say)
+
+
+@commands.command()
+@_data_option
+@_config_options
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1), help="Runs, with seeds 1, 2, 3...")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for quality.json.")
+@_debug_option
+def quality(
+    data: str, config_path: str | None, overrides: tuple[str, ...], seeds: int, output: Path, debug: bool
+) -> None:
+    """Train with several seeds; mean and standard deviation of each test metric."""
+    config = configuration.load(Configuration, config_path, overrides)
+    _start_tensorflow(debug)
+    from trainer import run
+
+    run.quality(data, config, seeds, output, _say)
+
+
+def _start_tensorflow(debug: bool) -> None:
+    """Imports TensorFlow, which takes seconds, without its start-up messages."""
+    _say("starting TensorFlow, some seconds")
+    if not debug:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with _quiet_stderr(not debug):
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise EnvironmentProblem(
+                f"TensorFlow cannot be imported ({error}); install the extra: pip install '.[trainer]'"
+            ) from error
+        tf.constant(0)
+    tf.get_logger().setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _quiet_stderr(active: bool) -> Iterator[None]:
+    """What C++ libraries print while they load, before any log level is heard, goes nowhere."""
+    if not active:
+        yield
+        return
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

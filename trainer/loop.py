@@ -1,0 +1,177 @@
+"""The story of a training run: epochs over the dataset, validation after each, a checkpoint, and the best one kept."""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from schemas.errors import CorruptDataset, ProjectError
+from schemas.manifest import Dataset
+from trainer import checkpoints, dataset, evaluation
+from trainer.batches import Batch
+from trainer.checkpoints import Progress
+from trainer.config import Configuration
+from trainer.dataset import Catalogue, HeldOut
+from trainer.evaluation import Assessment
+from trainer.metrics import Floats
+from trainer.scalars import Scalars
+from trainer.step import TrainStep
+from trainer.towers import TwoTowers
+
+log = logging.getLogger(__name__)
+
+WARM_UP_STEPS = 5  # of a process: they compile, and are left out of the speed
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: the model with the weights of its best epoch, and everything measured."""
+
+    model: TwoTowers
+    progress: Progress
+    catalogue: Catalogue
+    held_out: dict[str, HeldOut]
+    users: dict[str, Floats]
+    items: Floats
+    assessed: dict[str, Assessment]
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """examples_per_second, step_ms (with reading), and input_share: the part of a step spent waiting for data."""
+        progress = self.progress
+        seconds = progress.step_seconds or math.inf
+        return {
+            "examples_per_second": progress.examples / seconds,
+            "step_ms": 1000 * progress.step_seconds / max(progress.steps, 1),
+            "input_share": progress.input_seconds / seconds,
+        }
+
+
+def train(data: Dataset, config: Configuration, folder: Path, say: Say, fresh: bool = False) -> Trained:
+    """Trains on `data`, keeping checkpoints and logs in `folder`, and assesses the best epoch on the held-out clicks.
+
+    Deterministic on one machine given (data, config); a run that was killed goes on where its last epoch ended.
+
+    Raises:
+      ProjectError: no train records, a layout that is not read, a loss that is no number, an unusable checkpoint.
+    """
+    spec = dataset.record_spec(data, config.model.user.history_length)
+    total = sum(dataset.steps_in_epoch(data, epoch, config.batch) for epoch in range(config.epochs))
+    if not total:
+        raise ProjectError(f"{data.root}: the train split has no records; check the producer's split and limits")
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy("float32" if config.precision == "float32" else "mixed_bfloat16")
+    model = TwoTowers(spec, config.model, config.seed)
+    step = TrainStep(model, config, total)
+    catalogue = dataset.read_catalogue(data, spec)
+    watched = dataset.read_held_out(data, spec, "validation", config.evaluation.validation_clicks)
+
+    run = run_digest(data, config)
+    latest, best = (folder / "checkpoints" / name for name in (checkpoints.LATEST, checkpoints.BEST))
+    progress = None if fresh else checkpoints.restore(latest, step.variables, run)
+    if progress is None:
+        progress = Progress(run)
+    else:
+        step.sizes.update(progress.sizes)
+        say(f"going on after epoch {progress.epoch} of {config.epochs} from {latest}; --fresh starts anew")
+
+    with Scalars(folder / "logs", fresh=progress.epoch == 0) as scalars:
+        while progress.epoch < config.epochs and not _stalled(progress, config):
+            batches = dataset.train_batches(
+                data, spec, progress.epoch, config.seed, config.batch, config.shuffle_records
+            )
+            started = time.perf_counter()
+            loss = _epoch(step, batches, progress, spec.clicks if spec.layout == "block" else config.batch)
+            seconds = time.perf_counter() - started
+            values = {"loss": loss, "seconds": seconds}
+            if len(watched):
+                users, items = evaluation.user_vectors(model, watched), evaluation.item_vectors(model, catalogue)
+                values |= evaluation.quick(users, items, watched, config.evaluation.exclude_history)
+            value = values.get(
+                config.evaluation.best_by, float(progress.epoch)
+            )  # without validation the last is the best
+            progress.curve.append(values)
+            if value > progress.best_value:
+                progress.best_value, progress.best_epoch = value, progress.epoch
+                checkpoints.save(best, model.variables, progress)
+            progress.epoch += 1
+            progress.sizes = dict(step.sizes)
+            checkpoints.save(latest, step.variables, progress)
+            scalars.write(progress.epoch, values)
+            say(_line(progress, config, values))
+
+    checkpoints.assign(model.variables, checkpoints.load(best)[0], best)
+    return _assessed(data, config, model, progress, catalogue)
+
+
+def run_digest(data: Dataset, config: Configuration) -> str:
+    """What a checkpoint must share with a run to be its own: the records and the whole configuration."""
+    manifest = data.manifest
+    described = [manifest.schema_fingerprint, manifest.content_digest, config.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _epoch(step: TrainStep, batches: Iterable[Batch], progress: Progress, clicks: int) -> float:
+    """The mean loss of an epoch; adds its steps to the speed in `progress`."""
+    iterator = iter(batches)
+    total, count = 0.0, 0
+    warming = WARM_UP_STEPS if progress.epoch == 0 or not progress.steps else 1
+    while True:
+        asked = time.perf_counter()
+        try:
+            batch = next(iterator, None)
+        except dataset.READ_ERRORS as error:
+            raise CorruptDataset(
+                f"a train shard cannot be read after {count} batches: {error}; write the dataset anew"
+            ) from error
+        if batch is None:
+            return total / max(count, 1)
+        got = time.perf_counter()
+        loss = step(batch)
+        if not math.isfinite(loss):
+            raise ProjectError(
+                f"the loss is {loss} at step {count} of epoch {progress.epoch + 1}; a finite number expected: "
+                "lower optimizer.learning_rate, or set optimizer.clip_norm=1"
+            )
+        total, count = total + loss, count + 1
+        if count > warming:
+            progress.steps += 1
+            progress.examples += clicks
+            progress.input_seconds += got - asked
+            progress.step_seconds += time.perf_counter() - asked
+
+
+def _assessed(
+    data: Dataset, config: Configuration, model: TwoTowers, progress: Progress, catalogue: Catalogue
+) -> Trained:
+    spec = dataset.record_spec(data, config.model.user.history_length)
+    held_out = {name: dataset.read_held_out(data, spec, name) for name in ("validation", "test")}
+    items = evaluation.item_vectors(model, catalogue)
+    users = {name: evaluation.user_vectors(model, split) for name, split in held_out.items()}
+    exclude = config.evaluation.exclude_history
+    assessed = {name: evaluation.assess(users[name], items, held_out[name], catalogue, exclude) for name in held_out}
+    return Trained(model, progress, catalogue, held_out, users, items, assessed)
+
+
+def _stalled(progress: Progress, config: Configuration) -> bool:
+    patience = config.evaluation.patience
+    return patience is not None and progress.epoch - 1 - progress.best_epoch >= patience
+
+
+def _line(progress: Progress, config: Configuration, values: dict[str, float]) -> str:
+    """One epoch as a line: loss, validation metrics, time; a star marks the best so far."""
+    star = " *" if progress.best_epoch == progress.epoch - 1 and "recall" in values else ""
+    shown = "".join(
+        f"  {name} {values[name]:.3f}" for name in ("recall@10", "recall@50", "recall@100") if name in values
+    )
+    return (
+        f"epoch {progress.epoch:>2}/{config.epochs}  loss {values['loss']:.4f}{shown}  {values['seconds']:.1f} s{star}"
+    )

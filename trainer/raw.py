@@ -1,0 +1,83 @@
+"""Raw values again from stored indices: what a caller of the exported towers would send for a record of the dataset.
+
+A dataset holds indices, the towers in `user_tower/` and `item_tower/` take raw values. To evaluate them as they will be
+served, each index becomes a value that maps to it: the vocabulary's own, or a number of the bucket.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.manifest import Dataset
+from schemas.record import Field, RecordSpec
+from trainer.batches import Bag, Items, Queries
+
+PADDING = ""
+UNKNOWN = "\x00unknown"  # in no vocabulary, and not the padding
+
+
+class RawValues:
+    """Raw values by feature name for a dataset's queries and items. Vocabularies are read and verified once."""
+
+    def __init__(self, dataset: Dataset, spec: RecordSpec) -> None:
+        self.spec = spec
+        self.values = {field.name: _values(dataset, field) for field in (*spec.user, *spec.item)}
+
+    def queries(self, queries: Queries) -> dict[str, npt.NDArray[Any]]:
+        """Inputs of the user tower: features [n] or [n, width], `history_<feature>` [n, length], `history_lengths`."""
+        count = int(queries.lengths.shape[0])
+        inputs = {field.name: self._feature(field, queries.user[field.name], count) for field in self.spec.user}
+        if not self.spec.history:
+            return inputs
+        lengths = queries.lengths.numpy()
+        length = self.spec.history_length
+        # A query has the most recent item first; callers send the oldest first, padding behind.
+        place = lengths[:, np.newaxis] - 1 - np.arange(length)
+        place = np.where(place >= 0, place, np.arange(length))
+        for field in self.spec.history_fields:
+            flat = self._feature(field, _flattened(field, queries.history[field.name]), count * length)
+            shaped = flat.reshape(count, length, *flat.shape[1:])
+            order = place.reshape(count, length, *[1] * (shaped.ndim - 2))
+            inputs[f"history_{field.name}"] = np.take_along_axis(shaped, order, axis=1)
+        inputs["history_lengths"] = lengths
+        return inputs
+
+    def items(self, items: Items) -> dict[str, npt.NDArray[Any]]:
+        """Inputs of the item tower: [n], [n, width] or, for lists, [n, longest] padded with ""."""
+        count = int(items.index.shape[0])
+        return {field.name: self._feature(field, items.features[field.name], count) for field in self.spec.item}
+
+    def _feature(self, field: Field, values: Any, count: int) -> npt.NDArray[Any]:
+        if isinstance(values, Bag):
+            return _padded(self.values[field.name], values, count)
+        stored: npt.NDArray[Any] = values.numpy() if hasattr(values, "numpy") else values
+        return stored if field.encode == "none" else self.values[field.name][stored]
+
+
+def _values(dataset: Dataset, field: Field) -> npt.NDArray[Any]:
+    """A raw value for each index of a feature."""
+    if field.encode == "vocabulary":
+        texts = [text.encode() for text in dataset.vocabulary(field.name)]
+        return np.array([UNKNOWN.encode(), *texts[1:]], object)
+    boundaries = field.boundaries or ()
+    below = [boundaries[0] - max(1.0, abs(boundaries[0]))] if boundaries else []
+    return np.array([np.nan, *below, *boundaries], np.float64)
+
+
+def _padded(values: npt.NDArray[Any], bag: Bag, count: int) -> npt.NDArray[Any]:
+    real = bag.rows.numpy() >= 0
+    rows, indices = bag.rows.numpy()[real], bag.values.numpy()[real]
+    order = np.argsort(rows, kind="stable")
+    rows, indices = rows[order], indices[order]
+    sizes = np.bincount(rows, minlength=count)
+    starts = np.cumsum(sizes) - sizes
+    dense = np.full((count, max(int(sizes.max(initial=0)), 1)), PADDING.encode(), object)
+    dense[rows, np.arange(len(rows)) - starts[rows]] = values[indices]
+    return dense
+
+
+def _flattened(field: Field, values: Any) -> Any:
+    if isinstance(values, Bag):
+        return values
+    return values.numpy().reshape(-1) if field.shape == "scalar" else values.numpy().reshape(-1, int(field.shape))

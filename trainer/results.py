@@ -1,0 +1,55 @@
+"""The figures of a run as a table for the terminal and as metrics.json for programs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from schemas.manifest import Dataset, write_atomically
+from trainer.evaluation import Assessment
+
+COLUMNS = ("recall@10", "recall@50", "recall@100", "ndcg@10", "mrr", "coverage@10", "clicks")
+
+
+def document(assessed: dict[str, Assessment], speed: dict[str, float], data: Dataset, **more: Any) -> dict[str, Any]:
+    """metrics.json: each split's metrics; on the test split cold items and most-popular too; speed; the dataset."""
+    test = assessed["test"]
+    manifest = data.manifest
+    return {
+        **{name: assessment.model for name, assessment in assessed.items()},
+        "cold": test.cold,
+        "most_popular": test.most_popular,
+        "speed": speed,
+        "dataset": {"fingerprint": manifest.schema_fingerprint, "digest": manifest.content_digest},
+        **more,
+    }
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Puts metrics.json in place as a whole."""
+    write_atomically(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Metrics side by side for a terminal; "-" where a row has no such metric."""
+    width = max((len(name) for name in rows), default=0)
+    lines = [" " * width + "".join(f"{name:>13}" for name in COLUMNS)]
+    for name, values in rows.items():
+        lines.append(f"{name:<{width}}" + "".join(f"{_shown(column, values):>13}" for column in COLUMNS))
+    return "\n".join(lines)
+
+
+def rows_of(assessed: dict[str, Assessment]) -> dict[str, dict[str, float]]:
+    """The rows of the table that a run ends with."""
+    test = assessed["test"]
+    return {
+        "test": test.model,
+        "most popular": test.most_popular,
+        "cold items, <5 clicks": test.cold,
+        "validation": assessed["validation"].model,
+    }
+
+
+def _shown(column: str, values: dict[str, float]) -> str:
+    if column not in values:
+        return "-"
+    return f"{int(values[column]):,}" if column == "clicks" else f"{values[column]:.3f}"
