@@ -5,12 +5,13 @@ No input row vanishes: read = used + rejected, by reason. A missing column or a 
 
 from pathlib import PurePath
 
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from pipelines.config import Clicks, Config, Input, Items, Users
+from pipelines.session import ENGINE_ERRORS, cause
 from schemas.errors import ConfigurationError, DataError
 from schemas.features import FeatureSpec
 
@@ -41,8 +42,8 @@ def read(spark: SparkSession, source: Input, name: str) -> DataFrame:
         if "UNABLE_TO_INFER_SCHEMA" in condition:
             raise DataError(f"{name}.path: {source.path!r} holds no {kind} data; check {name}.format") from error
         raise ConfigurationError(f"{name}: {first_line(error)}; check {name}.path, format and filter") from error
-    except PySparkException as error:
-        raise DataError(f"{name}.path: {source.path!r} cannot be read as {kind}: {first_line(error)}") from error
+    except ENGINE_ERRORS as error:
+        raise DataError(f"{name}.path: {source.path!r} cannot be read as {kind}: {cause(error)}") from error
     return rows
 
 

@@ -4,6 +4,7 @@ spark-submit and clusters bring their own settings, which stay as they are; a lo
 to loopback and opens no UI.
 """
 
+import importlib.util
 import os
 import re
 import sys
@@ -28,6 +29,12 @@ _REQUIRED = {
     "spark.sql.adaptive.skewJoin.enabled": "false",
     "spark.sql.adaptive.localShuffleReader.enabled": "false",
 }
+# What Spark raises: Py4J's own error where PySpark has no class for a Java exception; Spark Connect has no Py4J.
+ENGINE_ERRORS: tuple[type[Exception], ...] = (PySparkException,)
+if importlib.util.find_spec("py4j"):
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+
+    ENGINE_ERRORS = (PySparkException, Py4JJavaError)
 _RAISED_IN_TASK = re.compile(r"^(?:schemas\.errors\.)(\w+): (.*)$", re.MULTILINE)
 _DISK_FULL = re.compile(r"No space left on device")
 
@@ -77,11 +84,13 @@ def explained(error: BaseException) -> ProjectError | None:
         return EnvironmentProblem(
             "no space left on a disk that Spark writes to; make room in output.path or spark.local.dir"
         )
-    if isinstance(error, PySparkException):
-        lines = [line for line in text.splitlines() if line.strip()]
-        cause = next(
-            (line for line in reversed(lines) if re.match(r"^(Caused by: |\w+(\.\w+)*(Error|Exception): )", line)),
-            lines[0],
-        )
-        return ProjectError(f"Spark failed: {cause.strip()[:500]}")
-    return None
+    return ProjectError(f"Spark failed: {cause(error)}") if isinstance(error, ENGINE_ERRORS) else None
+
+
+def cause(error: BaseException) -> str:
+    """The line of an engine's error that says most: the innermost cause, without traces and plans."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    innermost = (
+        line for line in reversed(lines) if re.match(r"^(Caused by: |:? ?\w+(\.\w+)*(Error|Exception): )", line)
+    )
+    return next(innermost, lines[0]).removeprefix("Caused by: ").lstrip(": ")[:500]
