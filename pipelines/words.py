@@ -16,7 +16,7 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """A time span, such as 2 min 05 s."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -1,0 +1,172 @@
+"""The dry run's estimate holds against datasets that were really written, and it writes nothing itself."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines import estimate
+from schemas import configuration, wire
+from schemas.record import Column
+
+MIXTURE = {"mixture": [{"popularity": {"exponent": 0.75}, "share": 0.9}, {"uniform": {}, "share": 0.1}]}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "row": {"layout": {"kind": "row"}, "negatives": {"proposal": MIXTURE, "count": 20, "seed": 1}},
+    "block": {"layout": {"kind": "block", "clicks": 512}, "negatives": {"proposal": MIXTURE, "count": 20, "seed": 1}},
+    "pool": {
+        "layout": {"kind": "block", "clicks": 512},
+        "negatives": {"proposal": MIXTURE, "count": 300, "per": "block", "seed": 1},
+    },
+}
+
+
+def config_of(document):
+    from pipelines.config import Config
+
+    return configuration.validate(Config, document, "test")
+
+
+@pytest.fixture(scope="module")
+def movielens(jobs, ml_100k):
+    """A job file on the clicks of 250 users of MovieLens-100k, with some sections."""
+
+    def document(**sections):
+        paths = {name: str(ml_100k / f"{name}.parquet") for name in ("clicks", "items", "users")}
+        features = {
+            "user": {"user_id": {"encode": "vocabulary"}, "age": {"encode": "buckets", "quantiles": 5}},
+            "item": {"item_id": {"encode": "vocabulary"}, "genres": {"encode": "vocabulary", "shape": "list"}},
+        }
+        history = {"features": ["item_id", "genres"], "length": 50, "ties": "order"}
+        common = {"features": features, "history": history, "split": {"kind": "leave_last"}}
+        return jobs.document(paths, clicks={"filter": "user_id <= 250"}, **(common | sections))
+
+    return document
+
+
+@pytest.fixture(scope="module")
+def surveys(spark, movielens):
+    """What is found in all clicks, and in a sample of about a tenth of the users; both hold for every layout."""
+    from pipelines.survey import survey
+
+    config = config_of(movielens(**LAYOUTS["row"]))
+    return survey(spark, config), survey(spark, config, sample_clicks=3000)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_estimate_holds_against_the_written_dataset(spark, jobs, movielens, surveys, kind):
+    from pipelines import dry_run
+
+    document = movielens(**LAYOUTS[kind])
+    manifest = jobs.run(spark, document).manifest
+    assert surveys[1].sample.users < 60 < surveys[0].sample.users == 250
+    for found, allowed in zip(surveys, (0.03, 0.25), strict=True):
+        volumes = dry_run.estimated(config_of(document), dataclasses.replace(found, record=manifest.record))
+        for name, split in {**manifest.splits, "items": manifest.items}.items():
+            assert (volumes[name].records, volumes[name].clicks) == (split.records, split.clicks)
+            assert volumes[name].bytes == pytest.approx(split.bytes, rel=allowed)
+
+
+@pytest.mark.spark
+def test_nothing_is_written_and_the_plan_is_told(spark, movielens, tmp_path):
+    from pipelines import dry_run
+
+    output = tmp_path / "new" / "out"
+    text = dry_run.text(spark, config_of(movielens(**LAYOUTS["block"], output={"path": str(output)})))
+    assert list(tmp_path.iterdir()) == []
+    assert "943" in text
+    assert "leave_last: each user's last click is the test" in text
+    assert "block: 512 clicks a record" in text
+    assert "with layout: {kind: row} instead" in text
+    assert "never be a negative" not in text  # a tenth of the draws is uniform
+
+
+ITEMS = pa.table({"item_id": pa.array([1, 2, 3, 4, 4], pa.int64())})
+FEW = [(1, 1, 10), (1, 2, 20), (1, 3, 30), (2, 1, 15), (2, 2, 25), (2, 99, 26)]
+
+
+ONLY_CLICKED = {
+    "negatives": {"proposal": {"popularity": {}}, "count": 50},
+    "output": {"shards": 1},
+    "split": {"kind": "time", "test_from": 10_000},
+}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("sections", "warnings"),
+    [
+        (
+            ONLY_CLICKED,
+            [
+                "negatives.count 50 is larger than the 3 items",
+                "1 item without a training click will never be a negative",
+                "have nothing left to draw: they make the job fail",
+                "1 train shard for 2 cores",
+                "1 of 6 rows of clicks cannot be used, more than limits.rejected_share (1.00%) allows",
+                "time leaves no click to validate or test on",
+            ],
+        ),
+        (
+            {"negatives": {"exclude": "none"}, "output": {"shards": 9}},
+            ["negatives.exclude: none leaves accidental hits", "5 train records for 9 shards: some stay empty"],
+        ),
+    ],
+)
+def test_what_is_worth_knowing(spark, jobs, sections, warnings):
+    from pipelines import dry_run
+
+    text = dry_run.text(spark, config_of(jobs.document(jobs.inputs(FEW, ITEMS), **sections)))
+    for warning in warnings:
+        assert warning in text
+
+
+@pytest.mark.spark
+def test_rejected_rows_are_told_by_reason_and_a_sound_job_warns_of_nothing(spark, jobs):
+    from pipelines import dry_run
+
+    text = dry_run.text(spark, config_of(jobs.document(jobs.inputs(FEW, ITEMS))))
+    assert "1 row of items would be rejected: duplicate_key" in text
+    assert "1 row of clicks would be rejected: unknown_item" in text
+    many = [(user, item, user + item) for user in range(20) for item in range(1, 9)]
+    items = pa.table({"item_id": pa.array(range(1, 101), pa.int64())})
+    text = dry_run.text(spark, config_of(jobs.document(jobs.inputs(many, items))))
+    assert "worth knowing" not in text
+
+
+@pytest.mark.spark
+def test_an_output_that_is_taken_is_told(spark, jobs, tmp_path):
+    from pipelines import dry_run
+
+    (tmp_path / "manifest.json").write_text("{}")
+    document = jobs.document(jobs.inputs(FEW, ITEMS), output={"path": str(tmp_path)})
+    assert "holds a dataset already: the job needs --overwrite" in dry_run.text(spark, config_of(document))
+
+
+def test_varint_bytes_are_those_of_the_wire():
+    values = np.array([0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 893286638, 2**40, -1])
+    assert estimate.varint_bytes(values).tolist() == wire.lengths_of(wire.int_fragments(values)).tolist()
+
+
+def test_record_bytes_are_those_of_an_encoded_and_framed_record():
+    from schemas import codec, tfrecord
+
+    columns = [Column("a", "int64"), Column("b", "float32"), Column("none", "int64")]
+    payloads = {
+        "a": wire.regrouped(wire.int_fragments(np.arange(300)), np.array([0, 300])),
+        "b": wire.float_fragments(np.zeros(7), 7),
+        "none": wire.binary_array(b"", np.zeros(2, np.int64)),
+    }
+    record = codec.encode(columns, payloads)[0].as_py()
+    sizes = {key: float(wire.lengths_of(payload)[0]) for key, payload in payloads.items()}
+    assert estimate.record_bytes(columns, sizes) == len(tfrecord.frame(record))
+
+
+def test_spread_is_none_without_sampling_and_grows_with_unlike_users():
+    user = np.repeat([0, 1, 2, 3], 50)
+    alike, unlike = np.tile(np.arange(50.0), 4), np.repeat([1.0, 50, 3, 80], 50)
+    assert estimate._spread(unlike, user, 1.0) == 0
+    assert estimate._spread(alike, user, 0.1) == pytest.approx(0, abs=1e-12)
+    assert estimate._spread(unlike, user, 0.1) > 0.3

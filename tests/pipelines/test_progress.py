@@ -1,0 +1,116 @@
+"""What a job says while it runs: one line a step off a terminal, a ticking clock on one, and a word on failure."""
+
+import io
+import os
+import pty
+import re
+import time
+
+import pytest
+
+from pipelines.progress import Progress
+
+
+class Ticks:
+    """Waits until a stream holds a pattern, so that no test depends on the machine's speed."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def wait_for(self, pattern):
+        deadline = time.monotonic() + 10
+        while not re.search(pattern, self.stream.getvalue()):
+            assert time.monotonic() < deadline, self.stream.getvalue()
+            time.sleep(0.005)
+
+
+def test_off_a_terminal_each_step_is_one_plain_line_when_it_ends():
+    stream = io.StringIO()
+    progress = Progress(stream)
+    with progress.step("items", "reading items") as step:
+        assert stream.getvalue() == ""
+        step.result = "5 usable"
+    with progress.step("plan", "planning"):
+        pass
+    assert re.fullmatch(r"reading items: 5 usable \(0\.\d s\)\nplanning \(0\.\d s\)\n", stream.getvalue())
+    assert list(progress.seconds) == ["items", "plan"]
+
+
+def test_off_a_terminal_a_long_step_says_that_it_is_at_work():
+    stream = io.StringIO()
+    progress = Progress(stream, every_seconds=0.01)
+    with progress.step("records", "writing records"):
+        Ticks(stream).wait_for(r"writing records \.\.\. 0\.0 s\n")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_on_a_terminal_the_line_is_redrawn_with_a_clock_and_the_tasks_done():
+    stream = io.StringIO()
+    progress = Progress(stream, live=True, every_seconds=0.01)
+    progress.tasks = lambda: (3, 8)
+    with progress.step("records", "writing records"):
+        Ticks(stream).wait_for(r"\r\x1b\[K[|/\\-] writing records \.\.\. 0\.0 s, 3 of 8 tasks done")
+    shown = re.split(r"\r\x1b\[K", stream.getvalue())[-1]
+    assert re.fullmatch(r"writing records \(\d\.\d s\)\n", shown)
+
+
+def test_on_a_terminal_no_redrawn_line_is_wider_than_it(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = io.StringIO()
+    progress = Progress(stream, live=True, every_seconds=0.01)
+    with progress.step("long", "a description that is wider than the terminal"):
+        Ticks(stream).wait_for("a descr")
+    redrawn = re.split(r"\r\x1b\[K", stream.getvalue())[1:-1]
+    assert redrawn
+    assert max(map(len, redrawn)) < 20
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_step_that_fails_says_so_and_is_not_timed(live):
+    stream = io.StringIO()
+    progress = Progress(stream, live=live)
+
+    def fail():
+        with progress.step("records", "writing records"):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert re.search(r"writing records: stopped after 0\.\d s\n$", stream.getvalue())
+    assert progress.seconds == {}
+
+
+@pytest.mark.parametrize(("terminal", "redraws"), [("xterm", True), ("dumb", False), ("", False)])
+def test_redraws_only_where_the_terminal_can(monkeypatch, terminal, redraws):
+    monkeypatch.setenv("TERM", terminal)
+    controller, end = pty.openpty()
+    with os.fdopen(end, "w") as stream:
+        with Progress(stream).step("a", "step a"):
+            pass
+        shown = os.read(controller, 1000).decode()
+    os.close(controller)
+    assert ("\x1b[K" in shown) == redraws
+    assert "step a (0" in shown
+
+
+@pytest.mark.spark
+def test_spark_counts_its_tasks(spark):
+    from pipelines.progress import spark_tasks
+
+    count = spark_tasks(spark)
+    assert count() == (0, 0)
+    import threading
+
+    seen = []
+    work = threading.Thread(target=lambda: spark.range(4, numPartitions=4).mapInArrow(slow, "id long").collect())
+    work.start()
+    while work.is_alive():
+        seen.append(count())
+        time.sleep(0.05)
+    work.join()
+    assert {of for _, of in seen} >= {4}
+
+
+def slow(batches):
+    time.sleep(0.4)
+    yield from batches

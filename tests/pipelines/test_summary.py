@@ -1,0 +1,43 @@
+"""The table at the end of a run adds up and says what a person should look at."""
+
+import dataclasses
+
+from pipelines import summary, words
+
+
+def test_inputs_splits_and_notes(small_dataset):
+    text = summary.table(small_dataset("row").manifest)
+    assert "clicks                   8             4           4" in text
+    assert "3 rows of clicks rejected: unknown_item" in text
+    assert text.index("unknown_item") < text.index("null_user")  # the most frequent reason first
+    assert "2 clicked items without a row in items" in text
+    assert "1 user without a row in users" in text
+    assert "uniform over the catalogue" in text
+    assert "6 drawn, as declared" in text
+    assert "WARNING" not in text
+    assert "1 min 05 s" in text
+
+
+def test_sets_of_negatives_are_told(small_dataset):
+    manifest = small_dataset("row").manifest
+    train = dataclasses.replace(manifest.splits["train"], epochs=4)
+    assert "each click 4 times" in summary.table(
+        dataclasses.replace(manifest, splits={**manifest.splits, "train": train})
+    )
+    assert "times" not in summary.table(manifest)
+
+
+def test_draws_that_differ_and_clicks_without_draws_are_warned_of(small_dataset):
+    manifest = small_dataset("row").manifest
+    observed = {**manifest.proposal["observed"], "p_value": 1e-9}
+    proposal = {**manifest.proposal, "observed": observed, "clicks_without_draws": 2}
+    text = summary.table(dataclasses.replace(manifest, proposal=proposal))
+    assert "NOT as declared" in text
+    assert "WARNING: The draws do NOT follow" in text
+    assert "WARNING: 2 clicks had nothing left to draw" in text
+
+
+def test_sizes_and_durations_in_words():
+    assert [words.size(n) for n in (0, 1023, 1024, 5 << 30)] == ["0 bytes", "1,023 bytes", "1.0 KiB", "5.0 GiB"]
+    assert [words.duration(s) for s in (0.04, 59.94, 65, 3600)] == ["0.0 s", "59.9 s", "1 min 05 s", "1 h 00 min"]
+    assert words.duration(59.96) == "1 min 00 s"
