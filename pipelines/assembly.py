@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import platform
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,13 @@ from pipelines.catalogue import Catalogue
 from pipelines.config import Config
 from pipelines.plan import Plan
 from pipelines.publication import Publication
+from pipelines.rejects import Used
 from pipelines.sink import ShardWriter
 from pipelines.split import SPLITS
 from schemas import codec, wire
 from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
 from schemas.metadata import schema_pbtxt
 from schemas.record import Field, RecordSpec
-
-if TYPE_CHECKING:
-    from pipelines.job import Used
 
 ITEMS_A_STEP = 1 << 16
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "google-crc32c", "pydantic")
@@ -102,7 +100,7 @@ def item_split(plan: Plan, counted: Catalogue) -> tuple[Split, int]:
 
 
 def assembled(
-    config: Config, plan: Plan, counted: Catalogue, written: pa.Table, used: "Used", items: Split, items_digest: int,
+    config: Config, plan: Plan, counted: Catalogue, written: pa.Table, used: Used, items: Split, items_digest: int,
     vocabularies: dict[str, StoredFile], publication: Publication,
 ) -> Manifest:  # fmt: skip
     """The manifest of what the tasks say they wrote."""
@@ -162,9 +160,7 @@ def _proposal(config: Config, counted: Catalogue, rows: list[dict[str, Any]]) ->
     return tallies.proposal_report(config.negatives.proposal.components, observed, expected, lacking)
 
 
-def _statistics(
-    counted: Catalogue, splits: dict[str, Split], rows: list[dict[str, Any]], used: "Used"
-) -> dict[str, Any]:
+def _statistics(counted: Catalogue, splits: dict[str, Split], rows: list[dict[str, Any]], used: Used) -> dict[str, Any]:
     cells = tallies.Cells.of(counted.proposal)
     edges = tallies.decile_edges(counted.counts)
     train = splits["train"]

@@ -10,7 +10,6 @@ Each step is a transform with a name; what it costs and why it is there is told 
 import dataclasses
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,22 +27,11 @@ from pipelines.config import Config
 from pipelines.plan import Plan
 from pipelines.progress import Progress
 from pipelines.publication import Publication
+from pipelines.rejects import Used
 from pipelines.split import SPLITS, with_split
 from samplers.proposal import proposal
 from schemas.errors import DataError
-from schemas.manifest import Dataset, StoredFile
-
-
-@dataclass
-class Used:
-    """What became of the input rows: read = used + rejected, by input and reason."""
-
-    rows: dict[str, dict[str, int]] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    files: list[StoredFile] = field(default_factory=list)
-    unmatched_items: int = 0
-    unmatched_users: int = 0
-    time_unit: str = "seconds"
+from schemas.manifest import Dataset
 
 
 def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress) -> Dataset:
@@ -54,7 +42,7 @@ def run(spark: SparkSession, config: Config, overwrite: bool, progress: Progress
     """
     # What is kept in memory is let go of however the run ends, or another run in the same session would read it again.
     with Publication(config.output.path, overwrite) as publication, ExitStack() as kept:
-        used = Used()
+        used = Used(config.limits.rejected_share)
         with progress.step("items", "reading items") as step:
             items = read_items(spark, config, publication, used)
             step.result = f"{items.table.num_rows:,} usable of {items.read:,}"
@@ -94,7 +82,7 @@ def read_items(spark: SparkSession, config: Config, publication: Publication, us
     rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
     checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
     reasons = Counter(checked.rejected["reason"].to_pylist())
-    _account(used, "items", checked.read, reasons, spark.createDataFrame(checked.rejected), publication, config)
+    rejects.account(used, "items", checked.read, reasons, spark.createDataFrame(checked.rejected), publication)
     return checked
 
 
@@ -116,7 +104,7 @@ def read_clicks(
             f"clicks: {config.clicks.path!r} has no rows" + (" that pass clicks.filter" if config.clicks.filter else "")
         )
     rejected = checked.where("reason is not null")
-    _account(used, "clicks", read, reasons, rejected, publication, config)
+    rejects.account(used, "clicks", read, reasons, rejected, publication)
     if "unknown_item" in reasons:
         used.unmatched_items = rejected.where("reason = 'unknown_item'").select("key").distinct().count()
     if None not in by_reason:
@@ -167,9 +155,8 @@ def with_user_features(
         kept.callback(checked.unpersist)
         by_reason = {row.reason: row["count"] for row in checked.groupBy("reason").count().collect()}
         reasons = {reason: count for reason, count in by_reason.items() if reason is not None}
-        _account(
-            used, "users", sum(by_reason.values()), reasons, checked.where("reason is not null"), publication, config
-        )
+        unusable = checked.where("reason is not null")
+        rejects.account(used, "users", sum(by_reason.values()), reasons, unusable, publication)
         rows = checked.where("reason is null").select("key", *features)
         used.unmatched_users = users.unmatched(clicks, rows)
     if not features:
@@ -186,21 +173,3 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     )
     ordered = drawn.repartitionById(plan.parts, "part").sortWithinPartitions("place", "order")
     return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()
-
-
-def _account(
-    used: Used,
-    name: str,
-    read: int,
-    reasons: dict[str, int],
-    rejected: DataFrame,
-    publication: Publication,
-    config: Config,
-) -> None:
-    """Counts an input's rows, and stores those that are rejected."""
-    count = sum(reasons.values())
-    used.rows[name] = {"read": read, "used": read - count, "rejected": count}
-    used.rejected |= {f"{name}.{reason}": rows for reason, rows in sorted(reasons.items())}
-    rejects.check_share(name, read, reasons, config.limits.rejected_share)
-    if reasons:
-        used.files += rejects.store(rejected, name, publication.root, publication.run)

@@ -1,6 +1,7 @@
 """Rejected rows: counted by reason, kept as Parquet with what they held, and a limit to how many there may be."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import google_crc32c
@@ -8,12 +9,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
+from pipelines.publication import Publication
 from pipelines.sink import unwritable
 from schemas.errors import DataError
 from schemas.manifest import StoredFile
 
 SCHEMA = pa.schema([("input", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 _FILE = "path string, bytes long, crc32c long"
+
+
+@dataclass
+class Used:
+    """What became of the input rows: read = used + rejected, by input and reason. `allowed`: the share that may go."""
+
+    allowed: float
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    files: list[StoredFile] = field(default_factory=list)
+    unmatched_items: int = 0
+    unmatched_users: int = 0
+    time_unit: str = "seconds"
+
+
+def account(
+    used: Used, name: str, read: int, reasons: dict[str, int], rejected: DataFrame, publication: Publication
+) -> None:
+    """Counts an input's rows, and stores those that are rejected; an error where there are too many."""
+    count = sum(reasons.values())
+    used.rows[name] = {"read": read, "used": read - count, "rejected": count}
+    used.rejected |= {f"{name}.{reason}": rows for reason, rows in sorted(reasons.items())}
+    check_share(name, read, reasons, used.allowed)
+    if reasons:
+        used.files += store(rejected, name, publication.root, publication.run)
 
 
 def store(rows: DataFrame, name: str, root: Path, run: str) -> list[StoredFile]:

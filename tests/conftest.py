@@ -9,6 +9,7 @@ import gzip
 import io
 import itertools
 import os
+import sys
 from math import erfc, sqrt
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def spark():
 
     ensure_java()
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers import what the tests import
     conf = SparkConf().setMaster("local[2]").setAppName("tests").set("spark.ui.enabled", "false")
     conf.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
     conf.set("spark.driver.memory", "2g").set("spark.ui.showConsoleProgress", "false")
