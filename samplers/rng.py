@@ -38,7 +38,7 @@ def keyed(*parts: npt.ArrayLike) -> Keys:
 
 def numbers(keys: Keys, counters: npt.ArrayLike) -> Keys:
     """64 random bits for each key and counter, broadcast against each other."""
-    steps = np.asarray(counters).astype(np.uint64) + np.uint64(1)
+    steps = np.atleast_1d(counters).astype(np.uint64) + np.uint64(1)  # numpy warns of scalars that wrap around
     return mixed(keys + steps * _GOLDEN)
 
 
