@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from pipelines import estimate, words
 from pipelines.config import Config
 from pipelines.estimate import Volume
+from pipelines.progress import Progress, spark_tasks
 from pipelines.split import SPLITS
 from pipelines.survey import Survey, survey
 from schemas import tfrecord
@@ -19,9 +20,12 @@ from schemas.errors import ProjectError
 from schemas.manifest import MANIFEST, local_path
 
 
-def text(spark: SparkSession, config: Config) -> str:
+def text(spark: SparkSession, config: Config, progress: Progress | None = None) -> str:
     """The plan, the estimate and what is worth knowing before the job runs. Writes nothing."""
-    found = survey(spark, config)
+    progress = progress or Progress()
+    progress.tasks = progress.tasks or spark_tasks(spark)
+    with progress.step("survey", "counting items, clicks and users"):
+        found = survey(spark, config)
     lines = ["", "dry run: nothing is written", "", *_inputs(found), "", "plan"]
     for name, sentence in words.choices(config.model_dump(mode="json", exclude_none=True)):
         lines.append(textwrap.fill(sentence, 118, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13))

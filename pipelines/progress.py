@@ -82,7 +82,9 @@ class Progress:
     def _tick(self, step: "Step", begun: float, ended: threading.Event) -> None:
         count = 0
         while not ended.wait(self._every):
-            text = f"{step.description} ... {duration(int(time.monotonic() - begun))}{self._tasks_done()}"
+            seconds = int(time.monotonic() - begun)
+            clock = f"{seconds} s" if seconds < 60 else duration(seconds)
+            text = f"{step.description} ... {clock}{self._tasks_done()}"
             if self._live:
                 columns = shutil.get_terminal_size().columns
                 self._stream.write("\r\x1b[K" + f"{FRAMES[count % 4]} {text}"[: columns - 1])

@@ -39,6 +39,7 @@ def test_manifest_and_records_are_shown(small_dataset, kind):
 
 def test_terminal_gets_no_control_characters_from_titles(small_dataset):
     result = run(small_dataset("row").root, "--records", 3)
+    assert "Esc�[2J�ape" in result.output
     assert "\x1b" not in result.output
 
 

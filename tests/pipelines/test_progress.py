@@ -36,11 +36,12 @@ def test_off_a_terminal_each_step_is_one_plain_line_when_it_ends():
     assert list(progress.seconds) == ["items", "plan"]
 
 
-def test_off_a_terminal_a_long_step_says_that_it_is_at_work():
+def test_off_a_terminal_a_long_step_says_that_it_is_at_work(monkeypatch):
+    monkeypatch.setattr("pipelines.progress.PLAIN_SECONDS", 0.01)
     stream = io.StringIO()
-    progress = Progress(stream, every_seconds=0.01)
+    progress = Progress(stream)
     with progress.step("records", "writing records"):
-        Ticks(stream).wait_for(r"writing records \.\.\. 0\.0 s\n")
+        Ticks(stream).wait_for(r"writing records \.\.\. 0 s\n")
     assert "\x1b" not in stream.getvalue()
 
 
@@ -49,7 +50,7 @@ def test_on_a_terminal_the_line_is_redrawn_with_a_clock_and_the_tasks_done():
     progress = Progress(stream, live=True, every_seconds=0.01)
     progress.tasks = lambda: (3, 8)
     with progress.step("records", "writing records"):
-        Ticks(stream).wait_for(r"\r\x1b\[K[|/\\-] writing records \.\.\. 0\.0 s, 3 of 8 tasks done")
+        Ticks(stream).wait_for(r"\r\x1b\[K[|/\\-] writing records \.\.\. 0 s, 3 of 8 tasks done")
     shown = re.split(r"\r\x1b\[K", stream.getvalue())[-1]
     assert re.fullmatch(r"writing records \(\d\.\d s\)\n", shown)
 
