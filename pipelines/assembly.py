@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines import tallies
 from pipelines.catalogue import Catalogue
-from pipelines.config import Config
+from pipelines.config import Config, record_spec
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from pipelines.rejects import Used
@@ -21,7 +21,7 @@ from pipelines.split import SPLITS
 from schemas import codec, wire
 from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
 from schemas.metadata import schema_pbtxt
-from schemas.record import Field, RecordSpec
+from schemas.record import Field
 
 ITEMS_A_STEP = 1 << 16
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "google-crc32c", "pydantic")
@@ -41,23 +41,12 @@ def plan_for(
         )
         with pa.OSFile(vocabulary_path, "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
             writer.write_table(table)
-    record = RecordSpec(
-        user=user_fields,
-        item=counted.fields,
-        history=tuple(config.history.features),
-        history_length=config.history.length,
-        layout=config.layout.kind,
-        clicks=config.layout.clicks,
-        negatives=config.negatives.count,
-        per=config.negatives.per,
-        mask=config.negatives.shortage == "mask",
-    )
     return Plan(
         root=str(publication.root),
         run=publication.run,
         catalogue=str(publication.work / "catalogue.arrow"),
         item_fields=counted.fields,
-        record=record,
+        record=record_spec(config, user_fields, counted.fields),
         ties=config.history.ties,
         exclude=config.negatives.exclude,
         shortage=config.negatives.shortage,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas import record
 from schemas.configuration import Strict
 from schemas.features import RESERVED_NAMES, FeatureSpec
 
@@ -269,3 +270,18 @@ def for_date(config: Config, date: dt.datetime | dt.date | None) -> Config:
         return config
     path = f"{config.output.path.rstrip('/')}/dt={date:%Y-%m-%d}"
     return config.model_copy(update={"output": config.output.model_copy(update={"path": path})})
+
+
+def record_spec(config: Config, user: tuple[record.Field, ...], item: tuple[record.Field, ...]) -> record.RecordSpec:
+    """The record format of a job, once its features are resolved."""
+    return record.RecordSpec(
+        user=user,
+        item=item,
+        history=tuple(config.history.features),
+        history_length=config.history.length,
+        layout=config.layout.kind,
+        clicks=config.layout.clicks,
+        negatives=config.negatives.count,
+        per=config.negatives.per,
+        mask=config.negatives.shortage == "mask",
+    )

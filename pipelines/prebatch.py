@@ -37,14 +37,15 @@ def main(
         config = for_date(configuration.load(Config, path, given), date)
         from pipelines import dry_run as estimate
         from pipelines import job, report, summary  # Spark is loaded only once the configuration is known to be right
-        from pipelines.progress import Progress
+        from pipelines.progress import Progress, spark_tasks
         from pipelines.session import spark_session
 
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"prebatch {config.output.path}")
+        progress.tasks = spark_tasks(spark)
         if dry_run:
-            click.echo(estimate.text(spark, config))
+            click.echo(estimate.text(spark, config, progress))
             return
         dataset = job.run(spark, config, overwrite, progress)
         page = report.write(dataset)

@@ -16,7 +16,7 @@ from pyspark.storagelevel import StorageLevel
 
 from pipelines import catalogue, encoding, estimate, inputs, job, users
 from pipelines.catalogue import Catalogue, CheckedItems
-from pipelines.config import Config
+from pipelines.config import Config, record_spec
 from pipelines.estimate import Sample
 from pipelines.split import with_split
 from schemas import wire
@@ -72,7 +72,7 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
         catalogue=counted,
         clicks=by_index,
         sample=sample,
-        record=_record(config, fields, counted.fields),
+        record=record_spec(config, fields, counted.fields),
     )
 
 
@@ -179,17 +179,3 @@ def _longer(sampled: int, distinct: int) -> float:
     """How much longer the indices of so many values are than those of a sample's."""
     steps = np.linspace(1, distinct, 1000)
     return float(estimate.varint_bytes(steps).mean() / estimate.varint_bytes(np.linspace(1, sampled, 1000)).mean())
-
-
-def _record(config: Config, user: tuple[Field, ...], item: tuple[Field, ...]) -> RecordSpec:
-    return RecordSpec(
-        user=user,
-        item=item,
-        history=tuple(config.history.features),
-        history_length=config.history.length,
-        layout=config.layout.kind,
-        clicks=config.layout.clicks,
-        negatives=config.negatives.count,
-        per=config.negatives.per,
-        mask=config.negatives.shortage == "mask",
-    )
