@@ -1,0 +1,68 @@
+"""The command line: one readable line and the right exit code, TensorFlow left alone where the arguments are wrong."""
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def trainer(*arguments):
+    command = [sys.executable, "-m", "trainer", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train"], "Missing option '--data'"),
+        (["train", "--data", "d", "--output", "o", "--set", "epoch=3"], "did you mean 'epochs'?"),
+        (["train", "--data", "d", "--output", "o", "--set", "loss.correction=half"], "loss.correction"),
+        (["train", "--data", "d", "--output", "o", "--config", "missing.yaml"], "missing.yaml cannot be read"),
+        (["quality", "--data", "d", "--output", "o", "--seeds", "0"], "--seeds"),
+        (["launch"], "No such command 'launch'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_arguments_exit_with_2_before_tensorflow_starts(arguments, told):
+    done = trainer(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "starting TensorFlow" not in done.stdout
+
+
+def test_every_problem_is_told_at_once():
+    done = trainer("train", "--data", "d", "--output", "o", "--set", "epochs=0", "--set", "model.dimension=-1")
+    assert "epochs" in done.stderr
+    assert "model.dimension" in done.stderr
+
+
+@pytest.mark.tf
+def test_no_dataset_is_one_line(tmp_path):
+    done = trainer("train", "--data", tmp_path, "--output", tmp_path / "model")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "no manifest.json" not in line or str(tmp_path) in line
+    assert "Traceback" in trainer("train", "--data", tmp_path, "--output", tmp_path / "model", "--debug").stderr
+
+
+@pytest.mark.tf
+def test_a_folder_that_another_run_holds_exits_with_4(tmp_path):
+    with (tmp_path / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = trainer("train", "--data", tmp_path, "--output", tmp_path)
+    assert done.returncode == 4
+    assert "another run holds it" in done.stderr
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "trainer" / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_valid(example):
+    from schemas import configuration
+    from trainer.config import Configuration
+
+    config = configuration.load(Configuration, example)
+    assert config.evaluation.exclude_history == (example.stem == "ml-100k")

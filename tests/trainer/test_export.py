@@ -1,0 +1,201 @@
+"""Exported towers: raw values in, the trainer's own vectors out, in a process that knows nothing of us."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import ConfigurationError, ProjectError
+
+pytestmark = pytest.mark.tf
+
+GENRES = [b"action", "comédie".encode(), b"dra\\ma", b"film\nnoir", b"western"]
+
+
+@pytest.fixture(scope="module")
+def model(crafted, configured, tmp_path_factory):
+    """(folder, what was said) of a whole `train`."""
+    from trainer import run
+
+    folder = tmp_path_factory.mktemp("model")
+    said: list[str] = []
+    run.train(str(crafted(layout="block").root), configured(), folder, said.append)
+    return folder, said
+
+
+@pytest.fixture(scope="module")
+def towers(model):
+    import tensorflow as tf
+
+    return {
+        side: tf.saved_model.load(str(model[0] / f"{side}_tower" / "1")).signatures["serving_default"]
+        for side in ("user", "item")
+    }
+
+
+def padded(lists, width, nothing=b""):
+    return np.array([row + [nothing] * (width - len(row)) for row in lists], object)
+
+
+def raw_items(truth, indices):
+    """Inputs of the item tower from the world's own values, not from the dataset."""
+    items = [truth.items[i] for i in indices]
+    return {
+        "item_id": np.array([f"i{i}".encode() for i in indices], object),
+        "genres": padded([[GENRES[g - 1] for g in item["genres"]] for item in items], 3),
+        "content": np.array([item["content"] for item in items], np.float32),
+        "price": np.array([item["price"] for item in items], np.float32),
+    }
+
+
+def raw_users(truth, clicks, length):
+    histories = [raw_items(truth, click.history) if click.history else None for click in clicks]
+    users = [truth.users[click.user] for click in clicks]
+
+    def column(name, shape, dtype, nothing):
+        out = np.full((len(clicks), length, *shape), nothing, dtype)
+        for row, history in enumerate(histories):
+            if history is not None:
+                values = history[name]
+                out[row, : len(values)] = values
+        return out
+
+    return {
+        "user_id": np.array([f"u{click.user}".encode() for click in clicks], object),
+        "age": np.array([[np.nan, 3, 18, 49.5, 50][user["age"]] for user in users], np.float64),
+        "interests": padded([[GENRES[i - 1] if i else b"?" for i in user["interests"]] for user in users], 2),
+        "mood": np.array([user["mood"] for user in users], np.float32),
+        "history_item_id": column("item_id", (), object, b""),
+        "history_genres": column("genres", (3,), object, b""),
+        "history_content": column("content", (3,), np.float32, 0),
+        "history_lengths": np.array([len(click.history) for click in clicks], np.int64),
+    }
+
+
+def embed(tower, inputs):
+    import tensorflow as tf
+
+    return tower(**{name: tf.constant(values) for name, values in inputs.items()})["embedding"].numpy()
+
+
+def test_the_towers_rank_as_metrics_json_says(model, towers, truth):
+    """From raw values put together here: vectors, and recall@10 counted by hand."""
+    items = embed(towers["item"], raw_items(truth, range(len(truth.items))))
+    users = embed(towers["user"], raw_users(truth, truth.test, 5))
+    np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-5)
+    hits = 0
+    for click, scores in zip(truth.test, users @ items.T, strict=True):
+        scores[click.known] = -np.inf
+        hits += (scores >= scores[click.item]).sum() <= 10
+    metrics = json.loads((model[0] / "metrics.json").read_text())
+    assert metrics["test"]["recall@10"] == pytest.approx(hits / len(truth.test))
+    table = pq.read_table(model[0] / "item_embeddings.parquet")
+    assert table["item_id"].to_pylist() == [f"i{i}" for i in range(len(truth.items))]
+    np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), items, atol=1e-5)
+
+
+def test_unknown_values_are_out_of_vocabulary(towers, truth):
+    known = raw_items(truth, [3, 3])
+    unknown = known | {"item_id": np.array([b"never seen", b"[OOV]"], object)}
+    found = embed(towers["item"], unknown)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert np.abs(found[0] - embed(towers["item"], known)[0]).max() > 1e-3
+
+
+def test_histories_longer_than_trained_on_and_padding_are_ignored(towers, truth):
+    click = next(click for click in truth.test if len(click.history) == 5)
+    inputs = raw_users(truth, [click], 5)
+    expected = embed(towers["user"], inputs)
+    longer = {
+        name: np.concatenate([values[:, :1], values, values[:, :2]], axis=1)
+        if name.startswith("history_") and name != "history_lengths"
+        else values
+        for name, values in inputs.items()
+    }
+    found = embed(towers["user"], longer | {"history_lengths": np.array([6])})
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_user_without_history(towers, truth):
+    inputs = raw_users(truth, [truth.test[0]], 5)
+    nothing = {
+        name: values[:, :0] if name.startswith("history_") and name != "history_lengths" else values
+        for name, values in inputs.items()
+    } | {"history_lengths": np.array([0])}
+    found = embed(towers["user"], nothing)
+    assert np.isfinite(found).all()
+    stated = embed(towers["user"], inputs | {"history_lengths": np.array([0])})
+    np.testing.assert_allclose(found, stated, atol=1e-6)
+
+
+def test_evaluate_recomputes_the_metrics_from_what_was_exported(crafted, model, tmp_path):
+    from trainer import run
+
+    before = json.loads((model[0] / "metrics.json").read_text())
+    run.evaluate(model[0], str(crafted(layout="block").root), tmp_path, print)
+    after = json.loads((tmp_path / "metrics.json").read_text())
+    for name in ("test", "validation", "cold", "most_popular"):
+        assert after[name] == pytest.approx(before[name], abs=1e-6)
+    assert before["dataset"]["digest"] == crafted(layout="block").manifest.content_digest
+
+
+def test_an_export_that_differs_is_an_error(model, crafted, configured, tmp_path):
+    """Probes of another model stand for a tower that computes something else."""
+    from trainer import export
+
+    folder = shutil.copytree(model[0], tmp_path / "broken")
+    vectors = np.stack(pq.read_table(folder / "item_embeddings.parquet")["embedding"].to_numpy())
+    np.savez(folder / "probes.npz", embeddings=vectors[::-1])
+    with pytest.raises(ProjectError, match="differ from the trainer's own vectors"):
+        export.verify(folder)
+    shutil.rmtree(folder / "item_tower")
+    with pytest.raises(ProjectError, match="cannot be loaded by a fresh process"):
+        export.verify(folder)
+
+
+def test_what_a_model_folder_holds(model):
+    folder, said = model
+    names = {path.name for path in folder.iterdir()} - {".lock"}
+    assert names == {
+        "metrics.json", "user_tower", "item_tower", "item_embeddings.parquet", "config.yaml", "report.html",
+        "checkpoints", "logs",
+    }  # fmt: skip
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["test"]) == {
+        "recall@10", "recall@50", "recall@100", "ndcg@10", "mrr", "coverage@10", "clicks",
+    }  # fmt: skip
+    assert {"validation", "cold", "most_popular", "speed", "dataset"} <= metrics.keys()
+    assert set(metrics["speed"]) == {"examples_per_second", "step_ms", "input_share"}
+    text = "\n".join(said)
+    assert text.count("ranked") == 3
+    assert "Film " in text
+    assert "most popular" in text
+
+
+def test_the_report_opens_without_a_network(model, crafted, configured, tmp_path):
+    page = (model[0] / "report.html").read_text(encoding="utf-8")
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "<script" not in page
+    assert page.count("<svg") == 3
+
+
+def test_titles_are_escaped_in_the_report(crafted, configured, tmp_path):
+    from trainer import loop, recommendations, report
+
+    dataset = crafted(layout="block", title="<b>Film</b> &")
+    config = configured(epochs=1)
+    trained = loop.train(dataset, config, tmp_path, print)
+    found = recommendations.samples(trained.held_out["test"], trained.catalogue, trained.assessed["test"].ranking)
+    page = report.page(trained, config, dataset, found)
+    assert "<b>Film" not in page
+    assert "&lt;b&gt;Film&lt;/b&gt; &amp; " in page
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    from trainer.served import Served
+
+    with pytest.raises(ConfigurationError, match="user_tower is missing"):
+        Served(tmp_path)
