@@ -1,0 +1,240 @@
+"""A dataset appears as a whole or not at all, and what a failed, killed or second run does to the one before it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import google_crc32c
+import pytest
+
+from pipelines.publication import Publication
+from pipelines.sink import ShardWriter
+from schemas.errors import CorruptDataset, EnvironmentProblem, OutputError
+from schemas.manifest import STAGED, Dataset, Manifest, Shard, Split
+from schemas.record import Field, RecordSpec
+
+SPEC = RecordSpec(
+    user=(), item=(Field("item_id", "vocabulary", "item_id", size=3),), history=(), history_length=1,
+    layout="row", clicks=1, negatives=1, per="click",
+)  # fmt: skip
+
+
+def write(held, content):
+    """A tiny dataset within a publication: one shard, one vocabulary; the manifest, not committed yet."""
+    writer = ShardWriter(str(held.root), "train", f"00000-of-00001-{held.run}", "none")
+    import pyarrow as pa
+
+    writer.write(pa.array([content], pa.large_binary()))
+    writer.close()
+    shard = Shard(writer.path, writer.bytes, writer.crc32c, 1, 1, 0)
+    words = held.stage("vocabulary/item_id.txt", b"[OOV]\n" + content + b"\n")
+    return Manifest(
+        record=SPEC, splits={"train": Split.of([shard])}, items=Split.of([]), vocabulary={"item_id": words}, files={},
+        config={}, seed=1, content_digest="", time_unit="seconds", run=held.run,
+    )  # fmt: skip
+
+
+def publish(root, content, overwrite=True):
+    with Publication(str(root), overwrite) as held:
+        return held.commit(write(held, content))
+
+
+def everything(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+
+
+def is_intact(root, content):
+    """Whether the dataset there holds this content, and the folder nothing besides."""
+    dataset = Dataset.open(root)
+    stored = dataset.manifest.stored_files()
+    for file in stored:
+        dataset.verify(file)
+    assert dataset.vocabulary("item_id") == ["[OOV]", content.decode()]
+    return everything(root) == sorted(["manifest.json", *(file.path for file in stored)])
+
+
+def test_a_new_dataset_replaces_the_old_one_and_leaves_nothing_of_it(tmp_path):
+    publish(tmp_path, b"old")
+    publish(tmp_path, b"new")
+    assert is_intact(tmp_path, b"new")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, EnvironmentProblem])
+def test_a_failed_run_leaves_the_dataset_before_it_and_no_file(tmp_path, error):
+    publish(tmp_path, b"old")
+    before = {path: (tmp_path / path).read_bytes() for path in everything(tmp_path)}
+    with pytest.raises(error), Publication(str(tmp_path), True) as held:  # noqa: PT012
+        write(held, b"new")
+        (held.work / "catalogue.arrow").write_bytes(b"x")
+        raise error("on the way")
+    assert {path: (tmp_path / path).read_bytes() for path in everything(tmp_path)} == before
+    assert is_intact(tmp_path, b"old")
+
+
+def test_a_failed_first_run_leaves_no_folder(tmp_path):
+    with pytest.raises(RuntimeError), Publication(str(tmp_path / "a" / "b"), False) as held:  # noqa: PT012
+        write(held, b"new")
+        raise RuntimeError
+    assert not (tmp_path / "a" / "b").exists()
+
+
+def test_an_existing_output_needs_overwrite(tmp_path):
+    publish(tmp_path, b"old")
+    with pytest.raises(OutputError, match=r"holds a dataset already.*--overwrite") as raised:
+        publish(tmp_path, b"new", overwrite=False)
+    assert raised.value.exit_code == 4
+    assert is_intact(tmp_path, b"old")
+
+
+def test_two_runs_at_once(tmp_path):
+    with Publication(str(tmp_path), True) as held:
+        manifest = write(held, b"first")
+        with pytest.raises(OutputError, match="another run holds") as raised:
+            publish(tmp_path, b"second")
+        assert raised.value.exit_code == 4
+        held.commit(manifest)
+    assert is_intact(tmp_path, b"first")
+    publish(tmp_path, b"second")
+
+
+@pytest.mark.parametrize("stage", ["shards", "manifest", "half_rolled"])
+def test_a_killed_run_is_cleaned_up_or_completed_by_the_next(tmp_path, stage):
+    """SIGKILL while shards are written, right after the manifest's rename, and between two staged files."""
+    root = tmp_path / "out"
+    publish(root, b"old")
+    code = f"""
+        import importlib.util, os, sys, time
+        spec = importlib.util.spec_from_file_location("here", {__file__!r})
+        here = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(here)
+
+        def stop(*arguments):
+            print("ready", flush=True)
+            time.sleep(600)
+
+        with publication.Publication({str(root)!r}, True) as held:
+            manifest = here.write(held, b"new")
+            (held.work / "catalogue.arrow").write_bytes(b"x")
+            if {stage!r} == "shards":
+                stop()
+            if {stage!r} == "manifest":
+                publication._roll_forward = stop
+            else:
+                publication._remove_orphans = stop
+            held.commit(manifest)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert said.readline() == "ready\n"
+    with pytest.raises(OutputError, match="another run holds"):
+        publish(root, b"third")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    visible = b"old" if stage == "shards" else b"new"
+    dataset = Dataset.open(root)
+    assert dataset.vocabulary("item_id") == ["[OOV]", visible.decode()]
+    assert [dataset.verify(file).exists() for file in dataset.manifest.stored_files()] == [True, True]
+    if stage == "manifest":
+        assert (root / STAGED / dataset.manifest.run / "vocabulary" / "item_id.txt").exists()
+    # The next run cleans up before it begins; it fails, so what it found is what remains.
+    with pytest.raises(RuntimeError), Publication(str(root), True):
+        raise RuntimeError
+    assert is_intact(root, visible)
+    publish(root, b"third")
+    assert is_intact(root, b"third")
+
+
+def test_files_of_others_in_the_same_folder_are_left_alone(tmp_path):
+    """A person may write into a folder that holds the input, or a dataset of another program."""
+    strangers = ["items/part-00000-4f1c.snappy.parquet", "train/part-00001.tfrecord", "notes.txt"]
+    for name in strangers:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"precious")
+    publish(tmp_path, b"old")
+    publish(tmp_path, b"new")
+    assert set(strangers) < set(everything(tmp_path))
+
+
+def test_orphans_of_dead_runs_are_removed(tmp_path):
+    publish(tmp_path, b"old")
+    name = "train/part-00000-of-00001-20200101T000000-abcdef-01234567.tfrecord"
+    (tmp_path / name).write_bytes(b"a late zombie wrote this")
+    (tmp_path / "_work" / "20200101T000000-abcdef").mkdir(parents=True)
+    publish(tmp_path, b"new")
+    assert is_intact(tmp_path, b"new")
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_an_output_that_cannot_be_written_is_said_in_one_line(tmp_path, below):
+    """A file stands where the folder should be, which stops root as well."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(EnvironmentProblem, match=r"writing .*file.* failed: .*change output.path") as raised:
+        publish(tmp_path / "file" / below, b"x")
+    assert raised.value.exit_code == 1
+    assert "\n" not in str(raised.value)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_manifest_that_nobody_understands_is_replaced(tmp_path):
+    publish(tmp_path, b"old")
+    (tmp_path / "manifest.json").write_text(json.dumps({"format_version": 99}))
+    with pytest.raises(CorruptDataset, match="format_version"):
+        Dataset.open(tmp_path)
+    publish(tmp_path, b"new")
+    assert Dataset.open(tmp_path).vocabulary("item_id") == ["[OOV]", "new"]
+
+
+def test_a_shard_that_differs_from_the_manifest_is_named(tmp_path):
+    dataset = publish(tmp_path, b"some content")
+    (shard,) = dataset.manifest.splits["train"].shards
+    path = tmp_path / shard.path
+    whole = path.read_bytes()
+    for position in (0, len(whole) // 2, len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(CorruptDataset, match=f"{path.name}.*CRC-32C"):
+            dataset.verify(shard)
+    for damaged, message in [(whole[:-1], "bytes expected"), (whole + b"x", "bytes expected"), (b"", "0 found")]:
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptDataset, match=f"{path.name}.*{message}"):
+            dataset.verify(shard)
+    path.unlink()
+    with pytest.raises(CorruptDataset, match=f"{path.name}.*cannot be read"):
+        dataset.verify(shard)
+    path.write_bytes(whole)
+    assert dataset.verify(shard) == path
+    assert google_crc32c.value(whole) == shard.crc32c
+
+
+def test_a_lock_whose_maker_has_just_left_is_refused(tmp_path, monkeypatch):
+    """Between opening the lock and holding it, the run that made it fails and removes it."""
+    import fcntl
+
+    root = tmp_path / "out"
+    original = fcntl.flock
+
+    def late(lock, operation):
+        (root / ".lock").unlink()
+        original(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(OutputError, match="start once more"):
+        publish(root, b"x")
+
+
+def test_the_lock_dies_with_its_holder(tmp_path):
+    code = (
+        f"import time; from pipelines.publication import Publication; Publication({str(tmp_path)!r}, True).__enter__()"
+    )
+    begun = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", f"{code}; import os; os._exit(1)"], check=False).returncode == 1
+    publish(tmp_path, b"x")
+    assert time.monotonic() - begun < 30
+    assert os.listdir(tmp_path / "train") != []  # noqa: PTH208
