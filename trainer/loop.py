@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import keras
 
 from schemas.errors import CorruptDataset, ProjectError
 from schemas.manifest import Dataset
+from schemas.record import RecordSpec
 from trainer import checkpoints, dataset, evaluation
-from trainer.batches import Batch
 from trainer.checkpoints import Progress
 from trainer.config import Configuration
 from trainer.dataset import Catalogue, HeldOut
@@ -26,7 +26,7 @@ from trainer.towers import TwoTowers
 
 log = logging.getLogger(__name__)
 
-WARM_UP_STEPS = 5  # of a process: they compile, and are left out of the speed
+SECONDS_OF_SILENCE = 20
 
 Say = Callable[[str], None]
 
@@ -73,32 +73,16 @@ def train(data: Dataset, config: Configuration, folder: Path, say: Say, fresh: b
     step = TrainStep(model, config, total)
     catalogue = dataset.read_catalogue(data, spec)
     watched = dataset.read_held_out(data, spec, "validation", config.evaluation.validation_clicks)
-
-    run = run_digest(data, config)
     latest, best = (folder / "checkpoints" / name for name in (checkpoints.LATEST, checkpoints.BEST))
-    progress = None if fresh else checkpoints.restore(latest, step.variables, run)
-    if progress is None:
-        progress = Progress(run)
-    else:
-        step.sizes.update(progress.sizes)
-        say(f"going on after epoch {progress.epoch} of {config.epochs} from {latest}; --fresh starts anew")
+    progress = _started(step, latest, run_digest(data, config), config, say, fresh)
 
     with Scalars(folder / "logs", fresh=progress.epoch == 0) as scalars:
         while progress.epoch < config.epochs and not _stalled(progress, config):
-            batches = dataset.train_batches(
-                data, spec, progress.epoch, config.seed, config.batch, config.shuffle_records
-            )
-            started = time.perf_counter()
-            loss = _epoch(step, batches, progress, spec.clicks if spec.layout == "block" else config.batch)
-            seconds = time.perf_counter() - started
-            values = {"loss": loss, "seconds": seconds}
-            if len(watched):
-                users, items = evaluation.user_vectors(model, watched), evaluation.item_vectors(model, catalogue)
-                values |= evaluation.quick(users, items, watched, config.evaluation.exclude_history)
-            value = values.get(
-                config.evaluation.best_by, float(progress.epoch)
-            )  # without validation the last is the best
+            values = _epoch(step, data, spec, config, progress, say)
+            values |= _validated(model, watched, catalogue, config)
             progress.curve.append(values)
+            # Without validation clicks the last epoch is the best.
+            value = values.get(config.evaluation.best_by, float(progress.epoch))
             if value > progress.best_value:
                 progress.best_value, progress.best_epoch = value, progress.epoch
                 checkpoints.save(best, model.variables, progress)
@@ -119,21 +103,36 @@ def run_digest(data: Dataset, config: Configuration) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _epoch(step: TrainStep, batches: Iterable[Batch], progress: Progress, clicks: int) -> float:
-    """The mean loss of an epoch; adds its steps to the speed in `progress`."""
-    iterator = iter(batches)
+def _started(step: TrainStep, latest: Path, run: str, config: Configuration, say: Say, fresh: bool) -> Progress:
+    """The state of this run where it was interrupted, put into `step`; else that of a new one."""
+    progress = None if fresh else checkpoints.restore(latest, step.variables, run)
+    if progress is None:
+        return Progress(run)
+    step.sizes.update(progress.sizes)
+    say(f"going on after epoch {progress.epoch} of {config.epochs} from {latest}; --fresh starts anew")
+    return progress
+
+
+def _epoch(
+    step: TrainStep, data: Dataset, spec: RecordSpec, config: Configuration, progress: Progress, say: Say
+) -> dict[str, float]:
+    """The mean loss and the seconds of an epoch; adds its steps to the speed in `progress`."""
+    clicks = spec.clicks if spec.layout == "block" else config.batch
+    steps = dataset.steps_in_epoch(data, progress.epoch, config.batch)
+    iterator = iter(
+        dataset.train_batches(data, spec, progress.epoch, config.seed, config.batch, config.shuffle_records)
+    )
+    started = told = time.perf_counter()
     total, count = 0.0, 0
-    warming = WARM_UP_STEPS if progress.epoch == 0 or not progress.steps else 1
     while True:
         asked = time.perf_counter()
         try:
             batch = next(iterator, None)
         except dataset.READ_ERRORS as error:
-            raise CorruptDataset(
-                f"a train shard cannot be read after {count} batches: {error}; write the dataset anew"
-            ) from error
+            problem = f"a train shard cannot be read after {count} batches: {error}; write the dataset anew"
+            raise CorruptDataset(problem) from error
         if batch is None:
-            return total / max(count, 1)
+            return {"loss": total / max(count, 1), "seconds": time.perf_counter() - started}
         got = time.perf_counter()
         loss = step(batch)
         if not math.isfinite(loss):
@@ -142,11 +141,23 @@ def _epoch(step: TrainStep, batches: Iterable[Batch], progress: Progress, clicks
                 "lower optimizer.learning_rate, or set optimizer.clip_norm=1"
             )
         total, count = total + loss, count + 1
-        if count > warming:
+        now = time.perf_counter()
+        if count > 1 and not step.compiled:  # the first step of an epoch waits for the shuffle buffer to fill
             progress.steps += 1
             progress.examples += clicks
             progress.input_seconds += got - asked
-            progress.step_seconds += time.perf_counter() - asked
+            progress.step_seconds += now - asked
+        if now - told > SECONDS_OF_SILENCE:
+            told = now
+            say(f"epoch {progress.epoch + 1}: step {count:,} of {steps:,}, loss {total / count:.4f}")
+
+
+def _validated(model: TwoTowers, watched: HeldOut, catalogue: Catalogue, config: Configuration) -> dict[str, float]:
+    """Metrics on the validation clicks; empty where there are none."""
+    if not len(watched):
+        return {}
+    users, items = evaluation.user_vectors(model, watched), evaluation.item_vectors(model, catalogue)
+    return evaluation.quick(users, items, watched, config.evaluation.exclude_history)
 
 
 def _assessed(

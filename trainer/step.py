@@ -12,18 +12,27 @@ from trainer.towers import TwoTowers
 
 
 class TrainStep:
-    """Calling it with a batch updates the model and returns that batch's loss."""
+    """Calling it with a batch updates the model and returns that batch's loss.
+
+    sizes: see `batches.grown`. compiled: whether the last call had a new shape and so took seconds, not milliseconds.
+    """
 
     def __init__(self, model: TwoTowers, config: Configuration, total_steps: int) -> None:
         self.model = model
         self.sizes: dict[str, int] = {}
+        self.ran = False
+        self.compiled = False
         self.correction = config.loss.correction
         self.optimizer = _adam(config.optimizer, total_steps)
         self.optimizer.build(model.trainable_variables)
         self.run = tf.function(self._step, jit_compile=config.jit, reduce_retracing=True, autograph=False)
 
     def __call__(self, batch: Batch) -> float:
-        return float(self.run(grown(batch, self.sizes)))
+        before = dict(self.sizes)
+        padded = grown(batch, self.sizes)
+        self.compiled = not self.ran or self.sizes != before
+        self.ran = True
+        return float(self.run(padded))
 
     @property
     def variables(self) -> list[Any]:
