@@ -34,8 +34,9 @@ def test_the_digest_knows_every_record_but_not_their_order():
     assert sink.digest(RECORDS[::-1]) == whole
     parts = sink.digest(RECORDS[:1]) + sink.digest(RECORDS[1:])
     assert parts % sink.DIGEST_MODULUS == whole
-    others: list = [RECORDS[:3], [*RECORDS, RECORDS[0]], [*RECORDS[:3], b"x"], []]
-    assert len({whole, *map(sink.digest, others)}) == 5
+    flipped = RECORDS[3][:-1] + bytes([RECORDS[3][-1] ^ 1])
+    others: list = [[*RECORDS[:3], flipped], RECORDS[:3], [*RECORDS, RECORDS[0]], [*RECORDS[:3], b"x"], []]
+    assert len({whole, *map(sink.digest, others)}) == 6
 
 
 def test_two_attempts_at_one_shard_never_share_a_name(tmp_path):
