@@ -38,8 +38,11 @@ def main(
         from pipelines import dry_run as estimate
         from pipelines import job, report, summary  # Spark is loaded only once the configuration is known to be right
         from pipelines.progress import Progress, spark_tasks
+        from pipelines.publication import Publication
         from pipelines.session import spark_session
 
+        if not dry_run:
+            Publication(config.output.path, overwrite).check_free()
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"prebatch {config.output.path}")

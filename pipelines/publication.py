@@ -49,7 +49,7 @@ class Publication:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / ".lock").open("w")
             self._acquire(self._lock)
-            self._check_free()
+            self.check_free()
             self._clean()
             self.work.mkdir(parents=True)
         except OSError as error:
@@ -102,7 +102,8 @@ class Publication:
         if not os.fstat(lock.fileno()).st_nlink:  # the run that made it was on its way out
             raise OutputError(f"another run was leaving {self.root} just now; start once more")
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Raises an OutputError where a dataset stands that may not be replaced; cheap, so it is asked early."""
         if (self.root / MANIFEST).exists() and not self._overwrite:
             raise OutputError(
                 f"{self.root} holds a dataset already; replace it with --overwrite, or choose another output.path"
