@@ -13,6 +13,7 @@ import click
 
 from schemas import configuration
 from schemas.errors import EnvironmentProblem, ProjectError
+from schemas.manifest import Dataset
 from trainer.config import Configuration
 
 
@@ -76,6 +77,7 @@ def train(
 ) -> None:
     """Train, evaluate, export; ends with the metrics and three users' recommendations."""
     config = configuration.load(Configuration, config_path, overrides)
+    Dataset.open(data)
     _start_tensorflow(debug)
     from trainer import run
 
@@ -91,6 +93,7 @@ def train(
 @_debug_option
 def evaluate(model: Path, data: str, output: Path | None, debug: bool) -> None:
     """Recompute the metrics from the exported towers, with raw values as a client would send them."""
+    Dataset.open(data)
     _start_tensorflow(debug)
     from trainer import run
 
@@ -108,6 +111,7 @@ def quality(
 ) -> None:
     """Train with several seeds; mean and standard deviation of each test metric."""
     config = configuration.load(Configuration, config_path, overrides)
+    Dataset.open(data)
     _start_tensorflow(debug)
     from trainer import run
 

@@ -47,7 +47,7 @@ def assess(users: Floats, items: Floats, held_out: HeldOut, catalogue: Catalogue
     exclude = held_out.exclude if exclude_history else None
     positive = held_out.positive
     ranking = metrics.rank(metrics.dot_products(users, items), positive, size, exclude)
-    popular = metrics.rank(metrics.most_popular(catalogue.count), positive, size, exclude)
+    popular = metrics.rank_most_popular(catalogue.count, positive, exclude)
     return Assessment(
         model=metrics.summary(ranking.rank, ranking.top, size),
         most_popular=metrics.summary(popular.rank, popular.top, size),

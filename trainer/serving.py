@@ -47,13 +47,9 @@ class Lookup(tf.Module):  # type: ignore[misc]
         index = 1 + tf.searchsorted(boundaries, flat, side="right", out_type=tf.int64)
         return tf.reshape(tf.where(tf.math.is_nan(flat), tf.zeros_like(index), index), tf.shape(values))
 
-    def bag(self, values: Tensor, real: Tensor | None = None) -> Bag:
-        """Lists [n, longest] as a Bag of n entities; "" is padding, and so is what `real` [n] says is no entity."""
-        rows = tf.range(tf.shape(values, tf.int64)[0])[:, tf.newaxis]
-        kept = values != ""
-        if real is not None:
-            kept = kept & real[:, tf.newaxis]
-        rows = tf.where(kept, rows, -1)
+    def bag(self, values: Tensor) -> Bag:
+        """Lists [n, longest] as a Bag of n entities; "" is padding."""
+        rows = tf.where(values != "", tf.range(tf.shape(values, tf.int64)[0])[:, tf.newaxis], -1)
         return Bag(tf.reshape(self(values), [-1]), tf.reshape(rows, [-1]))
 
 
@@ -66,7 +62,9 @@ class ServedItems(tf.Module):  # type: ignore[misc]
         self.lookups = {field.name: Lookup(field, vocabularies.get(field.name)) for field in spec.item}
         self.weights = [variable.value for variable in model.item_tower.variables]
         self._tower = _untracked(model.item_tower)
-        self.serve = tf.function(self._serve, input_signature=[{field.name: _input(field) for field in spec.item}])
+        self.serve = tf.function(
+            self._serve, input_signature=[{field.name: _input(field) for field in spec.item}], autograph=False
+        )
 
     def _serve(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         features = {field.name: _encoded(self.lookups[field.name], field, inputs[field.name]) for field in self.fields}
@@ -88,7 +86,7 @@ class ServedUsers(tf.Module):  # type: ignore[misc]
         if spec.history:
             signature |= {f"history_{field.name}": _input(field, in_history=True) for field in spec.history_fields}
             signature["history_lengths"] = tf.TensorSpec([None], tf.int64, "history_lengths")
-        self.serve = tf.function(self._serve, input_signature=[signature])
+        self.serve = tf.function(self._serve, input_signature=[signature], autograph=False)
 
     def _serve(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         user = {field.name: _encoded(self.lookups[field.name], field, inputs[field.name]) for field in self.spec.user}
@@ -99,7 +97,6 @@ class ServedUsers(tf.Module):  # type: ignore[misc]
         stored = inputs[f"history_{self.spec.history[0]}"]
         lengths = tf.clip_by_value(inputs["history_lengths"], 0, tf.shape(stored, tf.int64)[1])
         place = lengths[:, tf.newaxis] - 1 - tf.range(length, dtype=tf.int64)  # [n, length], the most recent first
-        real = place >= 0
         history = {}
         for field in self.spec.history_fields:
             values = inputs[f"history_{field.name}"]
@@ -107,11 +104,12 @@ class ServedUsers(tf.Module):  # type: ignore[misc]
             widened = tf.pad(
                 values, [[0, 0], [0, 1], *[[0, 0]] * (values.shape.rank - 2)], constant_values=_nothing(values)
             )
+            # What stands at places below 0 is no item; `lengths` tells the towers.
             chosen = tf.gather(widened, tf.maximum(place, 0), batch_dims=1)
             lookup = self.lookups[field.name]
             if field.shape == "list":
                 entities = tf.reshape(chosen, [-1, tf.shape(chosen)[2]])
-                history[field.name] = lookup.bag(entities, tf.reshape(real, [-1]))
+                history[field.name] = lookup.bag(entities)
             else:
                 history[field.name] = lookup(chosen)
         return {"embedding": self._tower(Queries(user, history, tf.minimum(lengths, length)))}

@@ -41,20 +41,22 @@ def test_every_problem_is_told_at_once():
     assert "model.dimension" in done.stderr
 
 
-@pytest.mark.tf
-def test_no_dataset_is_one_line(tmp_path):
-    done = trainer("train", "--data", tmp_path, "--output", tmp_path / "model")
+@pytest.mark.parametrize("command", ["train", "evaluate", "quality"])
+def test_no_dataset_is_one_line(tmp_path, command):
+    options = ["--model" if command == "evaluate" else "--output", tmp_path / "model"]
+    done = trainer(command, "--data", tmp_path, *options)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "no manifest.json" not in line or str(tmp_path) in line
-    assert "Traceback" in trainer("train", "--data", tmp_path, "--output", tmp_path / "model", "--debug").stderr
+    assert f"no dataset in {tmp_path}" in line
+    assert "starting TensorFlow" not in done.stdout
+    assert "Traceback" in trainer(command, "--data", tmp_path, *options, "--debug").stderr
 
 
 @pytest.mark.tf
-def test_a_folder_that_another_run_holds_exits_with_4(tmp_path):
+def test_a_folder_that_another_run_holds_exits_with_4(tmp_path, crafted):
     with (tmp_path / ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = trainer("train", "--data", tmp_path, "--output", tmp_path)
+        done = trainer("train", "--data", crafted(layout="block").root, "--output", tmp_path)
     assert done.returncode == 4
     assert "another run holds it" in done.stderr
 

@@ -98,10 +98,30 @@ def test_catalogues_smaller_than_ten():
     assert found.rank.tolist() == [0]
 
 
-def test_most_popular_orders_by_count_then_index():
-    scores = metrics.most_popular(np.array([3, 7, 3, 0]))(0, 2)
-    assert np.argsort(-scores[0]).tolist() == [1, 0, 2, 3]
-    assert scores.shape == (2, 4)
+def test_most_popular_is_the_ranking_of_counts(given):
+    """Against the scored ranking with counts as scores, made distinct in the order of item_index."""
+    scores, positive, _, exclude = given
+    items = scores.shape[1]
+    count = np.random.default_rng(4).integers(0, 20, items)
+    distinct = (count * items - np.arange(items)).astype(np.float32)
+    fixed = np.tile(distinct, (len(positive), 1))
+    with_repeat = (np.append(exclude[0], positive[-1]), np.append(exclude[1][:-1], exclude[1][-1] + 1))
+    for left_out in (None, exclude, with_repeat):
+        expected = metrics.rank(lambda a, b: fixed[a:b], positive, items, left_out)
+        found = metrics.rank_most_popular(count, positive, left_out)
+        np.testing.assert_array_equal(found.rank, expected.rank)
+        np.testing.assert_array_equal(found.top, expected.top)
+
+
+@pytest.mark.parametrize("items", [3, 10, 64, 65, 700, 5000])
+def test_top_items_of_any_catalogue(items):
+    scores = np.random.default_rng(items).normal(size=[20, items]).astype(np.float32)
+    scores[3, : items // 2] = np.nan
+    scores[4, 1:] = -np.inf
+    for row, top in zip(scores, metrics.top_items(scores), strict=True):
+        usable = [item for item in range(items) if row[item] > -np.inf]
+        expected = sorted(usable, key=lambda item: -row[item])[:10]
+        assert top.tolist() == expected + [-1] * (10 - len(expected))
 
 
 def test_cold_items_have_fewer_than_five_training_clicks():
