@@ -36,7 +36,8 @@ p { margin: .4rem 0 .8rem; max-width: 48rem; } .soft { color: var(--soft); }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .34rem .7rem .34rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
-th { color: var(--soft); font-weight: 500; font-size: .84rem; } tr.hit td:last-child { background: var(--hit); font-weight: 600; }
+th { color: var(--soft); font-weight: 500; font-size: .84rem; }
+tr.hit td:last-child { background: var(--hit); font-weight: 600; }
 .numbers td + td, .numbers th + th { text-align: right; padding: .34rem 0 .34rem 1rem; white-space: nowrap; }
 svg { display: block; width: 100%; height: auto; background: var(--card);
   border: 1px solid var(--rule); border-radius: 8px; }
