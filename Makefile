@@ -81,7 +81,7 @@ java: $(INSTALLED)
 	    python -m pipelines.java > $(JAVA_HOME_FILE); \
 	else cat $(JAVA_HOME_FILE).said >&2; exit $$code; fi
 
-$(INSTALLED): pyproject.toml docker/constraints.txt
+$(INSTALLED): pyproject.toml docker/constraints.txt Makefile
 	@python=; for candidate in python3.11 python3 python; do \
 	    if PATH="$(OUTER_PATH)" $$candidate -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; \
 	    then python=$$candidate; break; fi; \
