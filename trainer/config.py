@@ -15,7 +15,7 @@ BestBy = Literal["recall", "recall@10", "recall@50", "recall@100", "ndcg@10", "m
 
 
 class UserTower(Strict):
-    """Features and pooled history, through hidden layers, plus a learned share of each pooled history itself."""
+    """Features and pooled history through hidden layers, and past them through a linear map."""
 
     hidden: list[int] = Field([64], description="units of the hidden layers")
     heads: int = Field(
@@ -25,7 +25,7 @@ class UserTower(Strict):
     history_length: int | None = Field(
         None, ge=1, description="most recent items used; null uses all that a record holds"
     )
-    residual: bool = Field(True, description="add the pooled history, weighted, to the output of the hidden layers")
+    residual: bool = Field(True, description="add a linear map of the same inputs to the output")
 
 
 class ItemTower(Strict):

@@ -15,7 +15,8 @@ def document(assessed: dict[str, Assessment], speed: dict[str, float], data: Dat
     test = assessed["test"]
     manifest = data.manifest
     return {
-        **{name: assessment.model for name, assessment in assessed.items()},
+        "test": test.model,
+        "validation": assessed["validation"].model,
         "cold": test.cold,
         "most_popular": test.most_popular,
         "speed": speed,

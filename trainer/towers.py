@@ -166,7 +166,11 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
 
 
 class UserTower(keras.layers.Layer):  # type: ignore[misc]
-    """Queries as unit vectors [n, dimension], from user features and pooled history."""
+    """Queries as unit vectors [n, dimension], from user features and pooled history.
+
+    A linear map goes past the hidden layers to the output. It starts as a weighted sum of the pooled histories, so a user
+    starts out close to the items they had, and learns which items follow which.
+    """
 
     def __init__(self, spec: RecordSpec, config: Model, item_tower: ItemTower, seed: int) -> None:
         super().__init__(name="user_tower")
@@ -180,14 +184,18 @@ class UserTower(keras.layers.Layer):  # type: ignore[misc]
         }
         width = sum(_user_width(field, config.dimension) for field in spec.user)
         self.pooling = None
-        self.share = None
+        self.linear = None
         if spec.history:
             heads = config.user.heads
             self.pooling = HistoryPooling(self.length, heads)
             width += (1 + heads) * config.dimension
-            if config.user.residual:
-                share = np.array([[0.3] + [1.0] * heads]) if heads else np.ones([1, 1])
-                self.share = self.add_weight(shape=(1, 1 + heads), initializer=_constant(share), name="share")
+        if config.user.residual:
+            initial = np.zeros((width, config.dimension))
+            share = [0.3] + [1.0] * config.user.heads if config.user.heads else [1.0]
+            if spec.history:
+                pooled = np.concatenate([part * np.eye(config.dimension) for part in share])
+                initial[width - len(pooled) :] = pooled
+            self.linear = self.add_weight(shape=initial.shape, initializer=_constant(initial), name="linear")
         user = config.user
         self.hidden = HiddenLayers("user_hidden", width, user.hidden, config.dimension, user.dropout, seed + 500)
         self.built = True
@@ -196,14 +204,13 @@ class UserTower(keras.layers.Layer):  # type: ignore[misc]
         """Unit vectors float32 [n, dimension]."""
         clicks = tf.shape(queries.lengths, tf.int64)[0]
         parts = [self.embeddings[name](values, clicks) for name, values in queries.user.items()]
-        pooled = None
         if self.pooling is not None:
             pooled = self._pooled(queries, clicks)
             parts.append(tf.reshape(pooled, [clicks, pooled.shape[1] * pooled.shape[2]]))
-        out = self.hidden(tf.concat(parts, axis=1), training=training)
-        if self.share is not None and pooled is not None:
-            share = tf.cast(tf.convert_to_tensor(self.share), pooled.dtype)
-            out = out + tf.squeeze(tf.matmul(share[tf.newaxis], pooled), axis=1)
+        inputs = tf.concat(parts, axis=1)
+        out = self.hidden(inputs, training=training)
+        if self.linear is not None:
+            out = out + tf.matmul(inputs, tf.cast(tf.convert_to_tensor(self.linear), inputs.dtype))
         return tf.math.l2_normalize(tf.cast(out, tf.float32), axis=-1)
 
     def _pooled(self, queries: Queries, clicks: Tensor) -> Tensor:
