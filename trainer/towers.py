@@ -168,8 +168,8 @@ class ItemTower(keras.layers.Layer):  # type: ignore[misc]
 class UserTower(keras.layers.Layer):  # type: ignore[misc]
     """Queries as unit vectors [n, dimension], from user features and pooled history.
 
-    A linear map goes past the hidden layers to the output. It starts as a weighted sum of the pooled histories, so a user
-    starts out close to the items they had, and learns which items follow which.
+    A linear map goes past the hidden layers to the output. It starts as a weighted sum of the pooled histories: a user
+    starts out close to the items they had, and what follows what is learned.
     """
 
     def __init__(self, spec: RecordSpec, config: Model, item_tower: ItemTower, seed: int) -> None:
