@@ -3,14 +3,16 @@
 import datetime as dt
 import hashlib
 import platform
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import tallies
+from pipelines import mapped_files, tallies
 from pipelines.catalogue import Catalogue
 from pipelines.config import Config, record_spec
 from pipelines.plan import Plan
@@ -39,8 +41,7 @@ def plan_for(
         table = pa.table(
             {name: pa.array([values], pa.large_list(pa.large_string())) for name, values in user_vocabularies.items()}
         )
-        with pa.OSFile(vocabulary_path, "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
-            writer.write_table(table)
+        mapped_files.store(Path(vocabulary_path), table)
     return Plan(
         root=str(publication.root),
         run=publication.run,
@@ -101,6 +102,7 @@ def assembled(
             for row in rows if row["split"] == number and row["path"]
         ]  # fmt: skip
         splits[name] = Split.of(shards, plan.epochs if number == 0 else 1)
+    draws = _draws(plan.record.per, counted, rows)
     schema = publication.stage("schema.pbtxt", schema_pbtxt(plan.record).encode())
     return Manifest(
         record=plan.record,
@@ -112,11 +114,16 @@ def assembled(
         seed=plan.seed,
         content_digest=_content_digest(rows, items_digest, vocabularies),
         time_unit=used.time_unit,
-        proposal=_proposal(config, counted, rows),
+        proposal=tallies.proposal_report(
+            config.negatives.proposal.components,
+            draws.observed,
+            draws.expected,
+            sum(row["without_draws"] for row in rows),
+        ),
         rejected=used.rejected,
         rows=used.rows,
         unmatched_items=used.unmatched_items,
-        statistics=_statistics(counted, splits, rows, used),
+        statistics=_statistics(counted, draws, splits, rows, used),
         versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
         run=plan.run,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -139,18 +146,27 @@ def _summed(rows: list[dict[str, Any]], name: str, dtype: Any, split: int | None
     return np.sum(arrays, axis=0) if arrays else np.zeros(0, dtype)
 
 
-def _proposal(config: Config, counted: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Draws:
+    """[cells] negatives drawn, and how many were to be expected after exclusion."""
+
+    cells: tallies.Cells
+    observed: npt.NDArray[np.int64]
+    expected: npt.NDArray[np.float64]
+
+
+def _draws(per: str, counted: Catalogue, rows: list[dict[str, Any]]) -> _Draws:
     cells = tallies.Cells.of(counted.proposal)
     observed = _summed(rows, "negatives", np.int64, split=0)
-    expected = _summed(rows, "expected", np.float64)
-    if config.negatives.per == "block":
-        expected = cells.probability * observed.sum()
-    lacking = sum(row["without_draws"] for row in rows)
-    return tallies.proposal_report(config.negatives.proposal.components, observed, expected, lacking)
+    # A pool is drawn without exclusion.
+    expected = cells.probability * observed.sum() if per == "block" else _summed(rows, "expected", np.float64)
+    return _Draws(cells, observed, expected)
 
 
-def _statistics(counted: Catalogue, splits: dict[str, Split], rows: list[dict[str, Any]], used: Used) -> dict[str, Any]:
-    cells = tallies.Cells.of(counted.proposal)
+def _statistics(
+    counted: Catalogue, draws: _Draws, splits: dict[str, Split], rows: list[dict[str, Any]], used: Used
+) -> dict[str, Any]:
+    cells = draws.cells
     edges = tallies.decile_edges(counted.counts)
     train = splits["train"]
     return {
@@ -160,25 +176,21 @@ def _statistics(counted: Catalogue, splits: dict[str, Split], rows: list[dict[st
         "bytes_per_click": round(train.bytes / train.clicks, 2) if train.clicks else 0.0,
         "decile_items": [int(edges[i + 1] - edges[i]) for i in range(10)],
         "positives_by_decile": tallies.by_decile(_summed(rows, "positives", np.int64, 0), cells, edges),
-        "negatives_by_decile": tallies.by_decile(_summed(rows, "negatives", np.int64, 0), cells, edges),
+        "negatives_by_decile": tallies.by_decile(draws.observed, cells, edges),
         "expected_by_decile": tallies.by_decile(cells.probability, cells, edges),
-        "draws_by_cell": _curve(cells, _summed(rows, "negatives", np.int64, 0), rows),
+        "draws_by_cell": _curve(draws),
         "history_lengths": tallies.history_report(_summed(rows, "histories", np.int64, 0)),
     }
 
 
-def _curve(
-    cells: tallies.Cells, observed: npt.NDArray[np.int64], rows: list[dict[str, Any]], points: int = 60
-) -> dict[str, Any]:
+def _curve(draws: _Draws, points: int = 60) -> dict[str, Any]:
     """Declared and observed draws over the popularity rank, in at most `points` runs of cells, for a plot."""
-    expected = _summed(rows, "expected", np.float64)
-    if not len(expected) or not expected.sum():
-        expected = cells.probability * observed.sum()
+    cells = draws.cells
     edges = np.unique(np.geomspace(1, len(cells) + 1, points).astype(np.int64)) - 1
     sizes = np.add.reduceat(np.bincount(cells.cell, minlength=len(cells)), edges[:-1])
     return {
         "rank": [int(np.searchsorted(cells.cell, edge)) for edge in edges[:-1]],
         "items": [int(size) for size in sizes],
-        "observed": [int(value) for value in np.add.reduceat(observed, edges[:-1])],
-        "expected": [round(float(value), 3) for value in np.add.reduceat(expected, edges[:-1])],
+        "observed": [int(value) for value in np.add.reduceat(draws.observed, edges[:-1])],
+        "expected": [round(float(value), 3) for value in np.add.reduceat(draws.expected, edges[:-1])],
     }

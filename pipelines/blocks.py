@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from pipelines.plan import Plan
+from pipelines.plan import Plan, range_of, signed, unsigned
 
 BLOCKS_A_RANGE = 1024
 
@@ -32,9 +32,9 @@ def store_boundaries(clicks: DataFrame, plan: Plan, training_clicks: int, work: 
             keys = batch["click_key"].to_numpy()
             for epoch in range(epochs):
                 order = plan.order(keys, epoch)
-                part = epoch * ranges + _range(order, ranges)
+                part = epoch * ranges + range_of(order, ranges)
                 yield pa.RecordBatch.from_arrays(
-                    [pa.array(part.astype(np.int32)), pa.array(_signed(order))], ["part", "order"]
+                    [pa.array(part.astype(np.int32)), pa.array(signed(order))], ["part", "order"]
                 )
 
     def every_last(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -47,7 +47,7 @@ def store_boundaries(clicks: DataFrame, plan: Plan, training_clicks: int, work: 
             kept.append(batch["order"].to_numpy()[first::size])
             seen += batch.num_rows
         if seen:
-            np.save(_path(work, part), _unsigned(np.concatenate(kept)), allow_pickle=False)
+            np.save(_path(work, part), unsigned(np.concatenate(kept)), allow_pickle=False)
             yield pa.RecordBatch.from_arrays([pa.array([part], pa.int32())], ["part"])
 
     rows = clicks.where("split = 0").select("click_key").mapInArrow(ordered, "part int, order long")
@@ -66,16 +66,3 @@ def store_boundaries(clicks: DataFrame, plan: Plan, training_clicks: int, work: 
 
 def _path(work: Path, part: int) -> Path:
     return work / f"boundaries-part-{part}.npy"
-
-
-def _range(order: Keys, ranges: int) -> npt.NDArray[np.int64]:
-    return (order >> np.uint64(33)).astype(np.int64) * ranges >> 31
-
-
-def _signed(order: Keys) -> npt.NDArray[np.int64]:
-    """The same order as signed numbers, as Spark has no others."""
-    return (order ^ np.uint64(1 << 63)).view(np.int64)
-
-
-def _unsigned(order: npt.NDArray[np.int64]) -> Keys:
-    return order.view(np.uint64) ^ np.uint64(1 << 63)

@@ -8,7 +8,6 @@ Cost: the encoded items and 28 bytes an item on the driver, the same again as sh
 
 import functools
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import encoding
+from pipelines import encoding, mapped_files
 from pipelines.config import Features
 from pipelines.encoding import Fragments
 from samplers.alias import AliasTable
 from samplers.proposal import CatalogueProposal
 from schemas.errors import DataError
-from schemas.features import Buckets, Vocabulary
 from schemas.record import Field
 
 Ints = npt.NDArray[np.int64]
@@ -36,6 +34,11 @@ class CheckedItems:
     table: pa.Table
     rejected: pa.Table
     read: int
+
+    @property
+    def numbers(self) -> pa.Table:
+        """key, number: what clicks are joined with."""
+        return self.table.select(["key"]).append_column("number", pa.array(np.arange(self.table.num_rows), pa.int32()))
 
 
 def checked_items(table: pa.Table, features: Features, where: str) -> CheckedItems:
@@ -121,8 +124,7 @@ class Catalogue:
     def store(self, path: Path) -> None:
         """Writes the file that executors map."""
         table = self.table.append_column("index_of_number", pa.array(self.index_of_number))
-        with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
-            writer.write_table(table)
+        mapped_files.store(path, table)
 
 
 def build(items: CheckedItems, counts_by_number: Ints, features: Features) -> tuple[Catalogue, dict[str, list[str]]]:
@@ -138,17 +140,9 @@ def build(items: CheckedItems, counts_by_number: Ints, features: Features) -> tu
     }
     fields, vocabularies = [], {}
     for name, spec in features.item.items():
-        column = table[name].combine_chunks()
-        boundaries: Sequence[float] | None = spec.boundaries if isinstance(spec, Buckets) else None
-        if isinstance(spec, Vocabulary):
-            vocabularies[name] = encoding.vocabulary(spec, encoding.value_weights(spec, column, counts))
-        elif isinstance(spec, Buckets) and spec.quantiles is not None:
-            trained = encoding.numbers(column)[counts > 0]
-            boundaries = encoding.quantile_boundaries(trained, spec.quantiles)
-        values = vocabularies.get(name)
-        field = encoding.resolved(name, spec, len(values or ()), boundaries)
-        text = None if values is None else pa.array(values, pa.large_string())
-        fragments = encoding.encoded(field, text, column)
+        field, values, fragments = encoding.learned(name, spec, table[name].combine_chunks(), counts)
+        if values is not None:
+            vocabularies[name] = values
         columns[name] = fragments.values
         if fragments.lengths is not None:
             columns[f"{name}.lengths"] = fragments.lengths
@@ -158,8 +152,7 @@ def build(items: CheckedItems, counts_by_number: Ints, features: Features) -> tu
 
 @functools.lru_cache(maxsize=1)
 def mapped(path: str, fields: tuple[Field, ...]) -> Catalogue:
-    """The stored catalogue, memory-mapped: a worker pays for the pages it touches, once a machine."""
-    with pa.memory_map(path) as source:
-        table = pa.ipc.open_file(source).read_all()
+    """The stored catalogue, memory-mapped."""
+    table = mapped_files.mapped(path)
     numbers = table["index_of_number"].to_numpy()
     return Catalogue(table.drop_columns(["index_of_number"]), fields, numbers)

@@ -130,6 +130,22 @@ def resolved(name: str, spec: FeatureSpec, size: int, boundaries: Sequence[float
     return Field(name, "none", column, "scalar" if spec.shape == "scalar" else spec.shape[0], 0, None, spec.default)
 
 
+def learned(name: str, spec: FeatureSpec, column: pa.Array, weights: Ints) -> tuple[Field, list[str] | None, Fragments]:
+    """(field, vocabulary, fragments) of a column whose rows are all there is to learn from.
+
+    Args:
+      weights: [rows] training clicks behind each; rows without any are encoded, but teach nothing.
+    """
+    values, boundaries = None, spec.boundaries if isinstance(spec, Buckets) else None
+    if isinstance(spec, Vocabulary):
+        values = vocabulary(spec, value_weights(spec, column, weights))
+    elif isinstance(spec, Buckets) and spec.quantiles is not None:
+        boundaries = list(quantile_boundaries(numbers(column)[weights > 0], spec.quantiles))
+    field = resolved(name, spec, len(values or ()), boundaries)
+    by_index = None if values is None else pa.array(values, pa.large_string())
+    return field, values, encoded(field, by_index, column)
+
+
 def encoded(field: Field, values_by_index: pa.Array | None, column: pa.Array) -> Fragments:
     """The fragments of a column's rows.
 

@@ -84,7 +84,6 @@ def sampled(
     prefixes = Prefixes(
         everything.start, everything.end, item, items, history=exclude == "history", positive=exclude != "none"
     )
-    first = Prefixes(everything.start, everything.end, item, items, history=True, positive=False).first
     train, held_out = split == TRAIN, split != TRAIN
     excluded = prefixes.mass(catalogue.proposal.mass)[train]
     lengths = (latest.end - latest.start)[train]
@@ -95,7 +94,7 @@ def sampled(
         share=share,
         history=_mentions(latest, train, item, np.ones(len(item)), items),
         held_out_history=_mentions(latest, held_out, item, np.ones(len(item)), items),
-        known=_mentions(everything, held_out, item, first.astype(np.float64), items),
+        known=_mentions(everything, held_out, item, prefixes.first.astype(np.float64), items),
         excluded=float((excluded / one).mean()) if len(excluded) else 0.0,
         without_draws=float((excluded >= one).mean()) if len(excluded) else 0.0,
         user=user_bytes,

@@ -10,15 +10,15 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from pipelines.config import Clicks, Config, Input, Items, Users
+from pipelines.config import Clicks, Input, Items, Users
 from pipelines.session import ENGINE_ERRORS, cause
 from schemas.errors import ConfigurationError, DataError
 from schemas.features import FeatureSpec
+from schemas.manifest import PER_SECOND
 
 _ENDINGS = {".parquet": "parquet", ".orc": "orc", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 _WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FRACTIONAL = (T.FloatType, T.DoubleType, T.DecimalType)
-PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 LARGEST_SECONDS = 10**11  # the year 5138; milliseconds since 1973
 
 
@@ -72,12 +72,12 @@ def identifier(rows: DataFrame, name: str, option: str, source: Input) -> Column
     )
 
 
-def checked_clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> DataFrame:
+def checked_clicks(rows: DataFrame, source: Clicks, numbers: DataFrame) -> DataFrame:
     """Every click: user, key and number (of the item), time (long), weight; reason where it cannot be used; row (JSON).
 
-    `numbers` maps item keys to numbers; a click on an item without a row there cannot be used.
+    `rows` are those of `source`. `numbers` maps item keys to numbers; a click on an item without a row there cannot be
+    used.
     """
-    rows = read(spark, source, "clicks")
     user = identifier(rows, source.user, "clicks.user", source)
     item = identifier(rows, source.item, "clicks.item", source)
     time = _time(rows, source)
@@ -146,9 +146,9 @@ def _time(rows: DataFrame, source: Clicks) -> Column:
     )
 
 
-def time_is_counted(spark: SparkSession, source: Clicks) -> bool:
+def time_is_counted(rows: DataFrame, source: Clicks) -> bool:
     """Whether times are whole numbers, kept as they came; all others become microseconds."""
-    return isinstance(read(spark, source, "clicks").schema[source.time].dataType, _WHOLE)
+    return isinstance(rows.schema[source.time].dataType, _WHOLE)
 
 
 def time_unit(source: Clicks, counted: bool, earliest: int, latest: int) -> str:
@@ -190,13 +190,3 @@ def entities(
     elif name == "items":
         chosen.append(F.lit("").alias("title"))
     return rows.select(*chosen)
-
-
-def sources(config: Config) -> list[tuple[str, Input]]:
-    """The inputs of a job by their names."""
-    pairs: list[tuple[str, Input | None]] = [
-        ("clicks", config.clicks),
-        ("items", config.items),
-        ("users", config.users),
-    ]
-    return [(name, source) for name, source in pairs if source is not None]

@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
 
-from pipelines import blocks, catalogue, inputs, negatives, records, rejects, users
+from pipelines import blocks, catalogue, inputs, intake, negatives, records, rejects, users
 from pipelines.assembly import assembled, item_split, plan_for, stored_vocabularies
 from pipelines.catalogue import Catalogue, CheckedItems
 from pipelines.config import Config
@@ -28,7 +27,7 @@ from pipelines.plan import Plan
 from pipelines.progress import Progress
 from pipelines.publication import Publication
 from pipelines.rejects import Used
-from pipelines.split import SPLITS, with_split
+from pipelines.split import SPLITS
 from samplers.proposal import proposal
 from schemas.errors import DataError
 from schemas.manifest import Dataset
@@ -90,29 +89,13 @@ def read_clicks(
     spark: SparkSession, config: Config, items: CheckedItems, publication: Publication, used: Used
 ) -> DataFrame:
     """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
-    numbers = items.table.select(["key"]).append_column("number", pa.array(np.arange(items.table.num_rows), pa.int32()))
-    pq.write_table(numbers, publication.work / "numbers.parquet")
-    checked = inputs.checked_clicks(spark, config.clicks, spark.read.parquet(str(publication.work / "numbers.parquet")))
-    found = checked.groupBy("reason").agg(
-        F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
-    )
-    by_reason = {row.reason: row for row in found.collect()}
-    reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
-    read = sum(row.rows for row in by_reason.values())
-    if not read:
-        raise DataError(
-            f"clicks: {config.clicks.path!r} has no rows" + (" that pass clicks.filter" if config.clicks.filter else "")
-        )
-    rejected = checked.where("reason is not null")
-    rejects.account(used, "clicks", read, reasons, rejected, publication)
-    if "unknown_item" in reasons:
-        used.unmatched_items = rejected.where("reason = 'unknown_item'").select("key").distinct().count()
-    if None not in by_reason:
-        raise DataError(f"clicks: none of {read} rows can be used: {', '.join(f'{r} {n}' for r, n in reasons.items())}")
-    counted = inputs.time_is_counted(spark, config.clicks)
-    used.time_unit = inputs.time_unit(config.clicks, counted, by_reason[None]["first"], by_reason[None]["last"])
-    usable = checked.where("reason is null").select("user", "number", "time", "weight")
-    return with_split(usable, config.split, used.time_unit).persist(StorageLevel.MEMORY_AND_DISK)
+    pq.write_table(items.numbers, publication.work / "numbers.parquet")
+    taken = intake.clicks(spark, config.clicks, spark.read.parquet(str(publication.work / "numbers.parquet")))
+    rejects.account(used, "clicks", taken.read, taken.reasons, taken.rejected, publication)
+    if "unknown_item" in taken.reasons:
+        used.unmatched_items = taken.rejected.where("reason = 'unknown_item'").select("key").distinct().count()
+    used.time_unit = taken.time_unit
+    return taken.split(config)
 
 
 def count_clicks(clicks: DataFrame, items: CheckedItems) -> npt.NDArray[np.int64]:
@@ -143,21 +126,11 @@ def with_user_features(
 ) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:
     """(clicks with one raw `feature_*` column a user feature, fields, vocabularies)."""
     features = config.features.user
-    if config.users is None:
-        rows = clicks.select(F.col("user").alias("key")).distinct()
-        rows = rows.select("key", *[F.col("key").alias(name) for name in features])
-    else:
-        found = inputs.entities(spark, config.users, "users", features)
-        users.same_key_type(clicks, found)
-        checked = users.checked_users(found, features, f"users ({config.users.path})").persist(
-            StorageLevel.MEMORY_AND_DISK
-        )
-        kept.callback(checked.unpersist)
-        by_reason = {row.reason: row["count"] for row in checked.groupBy("reason").count().collect()}
-        reasons = {reason: count for reason, count in by_reason.items() if reason is not None}
-        unusable = checked.where("reason is not null")
-        rejects.account(used, "users", sum(by_reason.values()), reasons, unusable, publication)
-        rows = checked.where("reason is null").select("key", *features)
+    taken = intake.users(spark, config, clicks)
+    kept.callback(taken.rows.unpersist)
+    rows = taken.usable.select("key", *features)
+    if config.users is not None:
+        rejects.account(used, "users", taken.read, taken.reasons, taken.rejected, publication)
         used.unmatched_users = users.unmatched(clicks, rows)
     if not features:
         return clicks, (), {}

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import encoding, history
+from pipelines import encoding, history, mapped_files
 from pipelines.catalogue import Catalogue, mapped
 from pipelines.encoding import Fragments
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
-from pipelines.plan import Plan
+from pipelines.plan import Plan, range_of, signed
 from pipelines.split import TRAIN
 from pipelines.tallies import Cells, excluded_draws
 from samplers.exclusion import Prefixes, draw_allowed
@@ -131,7 +131,7 @@ class _UserClicks:
         recent = Ranges(self.latest.start[rows], self.latest.end[rows])
         nothing = wire.binary_array(b"", np.zeros(count + 1, np.int64))
         columns: dict[str, Any] = {
-            "order": (order ^ np.uint64(1 << 63)).view(np.int64),
+            "order": signed(order),
             "split": np.full(count, split, np.int32),
             "epoch": np.full(count, epoch, np.int32),
             "user": pa.nulls(count, pa.string()),
@@ -153,7 +153,7 @@ class _UserClicks:
             "expected": nothing,
         }
         place = (order >> np.uint64(1)).astype(np.int64)  # where no block holds clicks together, each is for itself
-        shard = (order >> np.uint64(33)).astype(np.int64) * plan.shards >> 31
+        shard = range_of(order, plan.shards)
         if split != TRAIN:
             columns["user"] = encoding.texts(self.users.take(pa.array(rows))).cast(pa.string())
             columns["known"] = self._known(rows)
@@ -223,7 +223,7 @@ def _boundaries(path: str) -> npt.NDArray[np.uint64]:
 @functools.lru_cache(maxsize=1)
 def user_vocabularies(path: str) -> dict[str, pa.Array]:
     """Values by index of each user feature, memory-mapped."""
-    table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    table = mapped_files.mapped(path)
     return {name: table[name].chunk(0)[0].values for name in table.column_names}
 
 

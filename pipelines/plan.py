@@ -11,6 +11,8 @@ import numpy.typing as npt
 from samplers import rng
 from schemas.record import Field, RecordSpec
 
+Ints = npt.NDArray[np.int64]
+
 ORDER, POOL, DRAW = 1, 2, 3  # purposes of random numbers, so that no two of them share a stream
 
 
@@ -54,3 +56,18 @@ class Plan:
     def pool_keys(self, blocks: npt.ArrayLike, epoch: int) -> rng.Keys:
         """What decides the pool of each block."""
         return rng.keyed(self.seed, epoch, POOL, blocks)
+
+
+def range_of(order: rng.Keys, ranges: int) -> Ints:
+    """Which of so many equal ranges of the shuffled order each number lies in."""
+    return (order >> np.uint64(33)).astype(np.int64) * ranges >> 31
+
+
+def signed(order: rng.Keys) -> Ints:
+    """The same order as signed numbers, as Spark has no others."""
+    return (order ^ np.uint64(1 << 63)).view(np.int64)
+
+
+def unsigned(order: Ints) -> rng.Keys:
+    """What `signed` was given."""
+    return order.view(np.uint64) ^ np.uint64(1 << 63)

@@ -19,11 +19,10 @@ from pipelines import contents
 from pipelines.contents import Click, Entity, Item
 from schemas import codec, tfrecord
 from schemas.errors import CorruptDataset
-from schemas.manifest import Dataset, Shard, Split
+from schemas.manifest import PER_SECOND, Dataset, Shard, Split
 from schemas.record import Field
 
 MISSING = "(none)"
-_PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -239,8 +238,8 @@ def printable(text: str) -> str:
 def moment(time: int, unit: str) -> str:
     """A click's time in UTC, or the number itself where it is no time of this calendar."""
     try:
-        seconds, rest = divmod(time, _PER_SECOND[unit])
-        moment = dt.datetime.fromtimestamp(seconds, dt.UTC) + dt.timedelta(seconds=rest / _PER_SECOND[unit])
+        seconds, rest = divmod(time, PER_SECOND[unit])
+        moment = dt.datetime.fromtimestamp(seconds, dt.UTC) + dt.timedelta(seconds=rest / PER_SECOND[unit])
     except (KeyError, ValueError, OverflowError, OSError):
         return str(time)
     return moment.strftime("%Y-%m-%d %H:%M:%S") + " UTC"

@@ -11,10 +11,10 @@ from pyspark.sql import functions as F
 
 from pipelines.config import LeaveLastSplit, Moment, NoSplit, TimeSplit
 from schemas.errors import ConfigurationError
+from schemas.manifest import PER_SECOND
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
-_PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
 
 def with_split(clicks: DataFrame, split: NoSplit | LeaveLastSplit | TimeSplit, unit: str) -> DataFrame:
@@ -59,6 +59,6 @@ def moment(value: Moment, unit: str) -> int:
         value = value.replace(tzinfo=dt.UTC)
     return (
         round((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
-        * _PER_SECOND[unit]
+        * PER_SECOND[unit]
         // 1_000_000
     )

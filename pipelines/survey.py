@@ -5,6 +5,7 @@ SAMPLE_CLICKS clicks (all of them where there are no more).
 """
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
 
-from pipelines import catalogue, encoding, estimate, inputs, job, users
-from pipelines.catalogue import Catalogue, CheckedItems
+from pipelines import catalogue, encoding, estimate, inputs, intake, job, users
+from pipelines.catalogue import Catalogue
 from pipelines.config import Config, record_spec
 from pipelines.estimate import Sample
-from pipelines.split import with_split
 from schemas import wire
 from schemas.errors import DataError
-from schemas.features import Buckets, Vocabulary
+from schemas.features import Vocabulary
 from schemas.record import Field, RecordSpec
 
 SAMPLE_CLICKS = 200_000
@@ -50,19 +49,21 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
     rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
     items = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
     reasons = {"items": dict(Counter(items.rejected["reason"].to_pylist()))}
-    read = {"items": items.read}
-    clicks, read["clicks"], reasons["clicks"] = _clicks(spark, config, items)
-    try:
+    taken = intake.clicks(spark, config.clicks, spark.createDataFrame(items.numbers))
+    read, reasons["clicks"] = {"items": items.read, "clicks": taken.read}, taken.reasons
+    clicks = taken.split(config)
+    with ExitStack() as kept:
+        kept.callback(clicks.unpersist)
         counts = job.count_clicks(clicks, items)
         counted = job.with_proposal(catalogue.build(items, counts[0], config.features)[0], config)
-        known, read["users"], reasons["users"] = _users(spark, config, clicks)
-        unmatched = 0 if config.users is None else users.unmatched(clicks, known)
+        found = intake.users(spark, config, clicks)
+        kept.callback(found.rows.unpersist)
+        known, unmatched = found.usable.select("key", *config.features.user), 0
+        if config.users is not None:
+            read["users"], reasons["users"] = found.read, found.reasons
+            unmatched = users.unmatched(clicks, known)
         share = min(1.0, sample_clicks / counts.sum())
         sample, fields = _sample(config, clicks, known, counted, share)
-    finally:
-        clicks.unpersist()
-    if config.users is None:
-        del read["users"], reasons["users"]
     by_index = np.zeros_like(counts)
     by_index[:, counted.index_of_number] = counts
     return Survey(
@@ -74,37 +75,6 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
         sample=sample,
         record=record_spec(config, fields, counted.fields),
     )
-
-
-def _clicks(spark: SparkSession, config: Config, items: CheckedItems) -> tuple[DataFrame, int, dict[str, int]]:
-    """(usable clicks with their split, rows read, rejected by reason)."""
-    numbers = pa.table({"key": items.table["key"], "number": pa.array(np.arange(items.table.num_rows), pa.int32())})
-    checked = inputs.checked_clicks(spark, config.clicks, spark.createDataFrame(numbers))
-    found = checked.groupBy("reason").agg(
-        F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
-    )
-    by_reason = {row.reason: row for row in found.collect()}
-    reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
-    if None not in by_reason:
-        raise DataError(f"clicks: none of {sum(reasons.values()):,} rows of {config.clicks.path!r} can be used")
-    usable, times = checked.where("reason is null").select("user", "number", "time", "weight"), by_reason[None]
-    unit = inputs.time_unit(config.clicks, inputs.time_is_counted(spark, config.clicks), times["first"], times["last"])
-    split = with_split(usable, config.split, unit).persist(StorageLevel.MEMORY_AND_DISK)
-    return split, sum(row.rows for row in by_reason.values()), reasons
-
-
-def _users(spark: SparkSession, config: Config, clicks: DataFrame) -> tuple[DataFrame, int, dict[str, int]]:
-    """(usable users: key and features, rows read, rejected by reason)."""
-    features = config.features.user
-    if config.users is None:
-        rows = clicks.select(F.col("user").alias("key")).distinct()
-        return rows.select("key", *[F.col("key").alias(name) for name in features]), 0, {}
-    found = inputs.entities(spark, config.users, "users", features)
-    users.same_key_type(clicks, found)
-    checked = users.checked_users(found, features, f"users ({config.users.path})")
-    by_reason = {row.reason: row["count"] for row in checked.groupBy("reason").count().collect()}
-    reasons = {reason: rows for reason, rows in by_reason.items() if reason is not None}
-    return checked.where("reason is null").select("key", *features), sum(by_reason.values()), reasons
 
 
 def _sample(
@@ -150,15 +120,7 @@ def _user_bytes(
     distinct = _distinct(everyone, [n for n, s in features.items() if isinstance(s, Vocabulary)]) if share < 1 else {}
     fields, sizes = [], {}
     for name, spec in features.items():
-        column = joined[name].combine_chunks()
-        values, boundaries = None, getattr(spec, "boundaries", None)
-        if isinstance(spec, Vocabulary):
-            values = encoding.vocabulary(spec, encoding.value_weights(spec, column, weights))
-        elif isinstance(spec, Buckets) and spec.quantiles is not None:
-            boundaries = encoding.quantile_boundaries(encoding.numbers(column), spec.quantiles)
-        field = encoding.resolved(name, spec, len(values or ()), boundaries)
-        text = None if values is None else pa.array(values, pa.large_string())
-        fragments = encoding.encoded(field, text, column)
+        field, values, fragments = encoding.learned(name, spec, joined[name].combine_chunks(), weights)
         mean = wire.lengths_of(fragments.values) @ weights / weights.sum()
         if values is not None and distinct.get(name, 0) > len(values):
             mean *= _longer(len(values), distinct[name])

@@ -89,7 +89,7 @@ def decile_edges(counts: Ints) -> Ints:
     return np.concatenate([[0], np.minimum(edges, len(counts)), [len(counts)]])
 
 
-def by_decile(values: Floats, cells: Cells, edges: Ints) -> list[float]:
+def by_decile(values: Floats | Ints, cells: Cells, edges: Ints) -> list[float]:
     """[10] values of cells summed by popularity decile; a cell that spans two counts where it begins."""
     first = np.searchsorted(cells.cell, np.arange(len(cells)), side="left")
     decile = np.clip(np.searchsorted(edges, first, side="right") - 1, 0, 9)

@@ -24,6 +24,7 @@ from schemas.record import RecordSpec
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STAGED = "_staged"
+PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}  # what `time_unit` may be
 
 
 @dataclass(frozen=True)

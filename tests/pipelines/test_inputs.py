@@ -58,14 +58,22 @@ def clicks_at(path, **options):
     return Clicks(path=path, user="user_id", item="item_id", time="t", **options)
 
 
+def time_is_counted(spark, source):
+    return inputs.time_is_counted(inputs.read(spark, source, "clicks"), source)
+
+
+def checked_clicks(spark, source, numbers):
+    return inputs.checked_clicks(inputs.read(spark, source, "clicks"), source, numbers)
+
+
 @pytest.mark.parametrize("kind", TIMES)
 def test_times_in_every_guise_give_the_same_histories(spark, numbers, written, kind):
     source = clicks_at(written(user_id=USER, item_id=ITEM, t=TIMES[kind]))
-    checked = inputs.checked_clicks(spark, source, numbers)
+    checked = checked_clicks(spark, source, numbers)
     rows = checked.select("user", "number", "time", "reason").collect()
     assert [row.reason for row in rows] == [None] * len(rows)
     times = [row.time for row in rows]
-    unit = inputs.time_unit(source, inputs.time_is_counted(spark, source), min(times), max(times))
+    unit = inputs.time_unit(source, time_is_counted(spark, source), min(times), max(times))
     in_seconds = {"seconds": 1, "milliseconds": 1000, "microseconds": 1_000_000}[unit]
     assert sorted(zip([r.user for r in rows], [r.number + 1 for r in rows], times, strict=True)) == sorted(
         zip(USER, ITEM, [s * in_seconds for s in SECONDS], strict=True)
@@ -78,9 +86,11 @@ def test_times_in_every_guise_give_the_same_histories(spark, numbers, written, k
 @pytest.mark.parametrize("kind", ["seconds", "milliseconds", "timestamp", "text"])
 def test_a_time_split_by_date_means_the_same_in_every_unit(spark, numbers, written, kind):
     source = clicks_at(written(user_id=USER, item_id=ITEM, t=TIMES[kind]))
-    checked = inputs.checked_clicks(spark, source, numbers).select("user", "number", "time", "weight")
+    checked = checked_clicks(spark, source, numbers).select("user", "number", "time", "weight")
     unit = inputs.time_unit(
-        source, inputs.time_is_counted(spark, source), *checked.selectExpr("min(time)", "max(time)").collect()[0]
+        source,
+        time_is_counted(spark, source),
+        *checked.selectExpr("min(time)", "max(time)").collect()[0],
     )
     split = TimeSplit(kind="time", test_from=dt.date(1998, 1, 10), validation_from=dt.date(1998, 1, 6))
     roles = with_split(checked, split, unit).groupBy("split").count().collect()
@@ -89,16 +99,16 @@ def test_a_time_split_by_date_means_the_same_in_every_unit(spark, numbers, writt
 
 def test_fractional_milliseconds_need_the_option_and_then_are_read_so(spark, numbers, written):
     path = written(user_id=USER, item_id=ITEM, t=pa.array([s * 1000.0 for s in SECONDS]))
-    rows = inputs.checked_clicks(spark, clicks_at(path), numbers).select("reason").collect()
+    rows = checked_clicks(spark, clicks_at(path), numbers).select("reason").collect()
     assert {row.reason for row in rows} == {"bad_time"}
-    told = inputs.checked_clicks(spark, clicks_at(path, time_unit="milliseconds"), numbers).select("time").collect()
+    told = checked_clicks(spark, clicks_at(path, time_unit="milliseconds"), numbers).select("time").collect()
     assert sorted(row.time for row in told) == sorted(s * 1_000_000 for s in SECONDS)
 
 
 def test_a_time_unit_for_what_is_no_number_is_refused_not_ignored(spark, numbers, written):
     path = written(user_id=USER, item_id=ITEM, t=TIMES["timestamp"])
     with pytest.raises(DataError, match="time_unit"):
-        inputs.checked_clicks(spark, clicks_at(path, time_unit="seconds"), numbers)
+        checked_clicks(spark, clicks_at(path, time_unit="seconds"), numbers)
 
 
 def test_seconds_and_milliseconds_in_one_column_are_refused():
@@ -109,7 +119,7 @@ def test_seconds_and_milliseconds_in_one_column_are_refused():
 
 def test_text_that_is_no_time_is_rejected_not_lost(spark, numbers, written):
     path = written(user_id=[1, 1, 1], item_id=[1, 1, 1], t=pa.array(["yesterday", "1998-02-30", None]))
-    rows = inputs.checked_clicks(spark, clicks_at(path), numbers).select("reason").collect()
+    rows = checked_clicks(spark, clicks_at(path), numbers).select("reason").collect()
     assert sorted(row.reason for row in rows) == ["bad_time", "bad_time", "null_time"]
 
 
@@ -131,7 +141,7 @@ def test_clicks_that_do_not_fit_are_an_error_that_names_the_option(spark, number
     path = written(user_id=[1], item_id=[1], t=[900_000_000], real=[1.5], text=["a"], truth=[True])
     source = Clicks(**{"path": path, "user": "user_id", "item": "item_id", "time": "t", **changed})
     with pytest.raises(DataError, match=message) as raised:
-        inputs.checked_clicks(spark, source, numbers)
+        checked_clicks(spark, source, numbers)
     assert "\n" not in str(raised.value)
 
 
