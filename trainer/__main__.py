@@ -77,8 +77,7 @@ def train(
 ) -> None:
     """Train, evaluate, export; ends with the metrics and three users' recommendations."""
     config = configuration.load(Configuration, config_path, overrides)
-    Dataset.open(data)
-    _start_tensorflow(debug)
+    _ready(data, debug)
     from trainer import run
 
     run.train(data, config, output, _say, fresh)
@@ -93,8 +92,7 @@ def train(
 @_debug_option
 def evaluate(model: Path, data: str, output: Path | None, debug: bool) -> None:
     """Recompute the metrics from the exported towers, with raw values as a client would send them."""
-    Dataset.open(data)
-    _start_tensorflow(debug)
+    _ready(data, debug)
     from trainer import run
 
     run.evaluate(model, data, output or model, _say)
@@ -111,11 +109,16 @@ def quality(
 ) -> None:
     """Train with several seeds; mean and standard deviation of each test metric."""
     config = configuration.load(Configuration, config_path, overrides)
-    Dataset.open(data)
-    _start_tensorflow(debug)
+    _ready(data, debug)
     from trainer import run
 
     run.quality(data, config, seeds, output, _say)
+
+
+def _ready(data: str, debug: bool) -> None:
+    """Starts TensorFlow; a dataset that is not there is told before that."""
+    Dataset.open(data)
+    _start_tensorflow(debug)
 
 
 def _start_tensorflow(debug: bool) -> None:

@@ -65,7 +65,7 @@ def quick(users: Floats, items: Floats, held_out: HeldOut, exclude_history: bool
     scores = metrics.dot_products(users, items)
     values = metrics.summary(metrics.rank(scores, held_out.positive, len(items), exclude, with_top=False).rank)
     if len(held_out):
-        values["recall"] = sum(values[f"recall@{k}"] for k in metrics.CUTOFFS) / len(metrics.CUTOFFS)
+        values["recall"] = sum(values[name] for name in metrics.RECALLS) / len(metrics.RECALLS)
     return values
 
 

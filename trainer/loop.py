@@ -19,7 +19,7 @@ from trainer.checkpoints import Progress
 from trainer.config import Configuration
 from trainer.dataset import Catalogue, HeldOut
 from trainer.evaluation import Assessment
-from trainer.metrics import Floats
+from trainer.metrics import RECALLS, Floats
 from trainer.scalars import Scalars
 from trainer.step import TrainStep
 from trainer.towers import TwoTowers
@@ -180,9 +180,7 @@ def _stalled(progress: Progress, config: Configuration) -> bool:
 def _line(progress: Progress, config: Configuration, values: dict[str, float]) -> str:
     """One epoch as a line: loss, validation metrics, time; a star marks the best so far."""
     star = " *" if progress.best_epoch == progress.epoch - 1 and "recall" in values else ""
-    shown = "".join(
-        f"  {name} {values[name]:.3f}" for name in ("recall@10", "recall@50", "recall@100") if name in values
-    )
+    shown = "".join(f"  {name} {values[name]:.3f}" for name in RECALLS if name in values)
     return (
         f"epoch {progress.epoch:>2}/{config.epochs}  loss {values['loss']:.4f}{shown}  {values['seconds']:.1f} s{star}"
     )

@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float32]
 
 TOP = 10
 CUTOFFS = (10, 50, 100)
+RECALLS = tuple(f"recall@{k}" for k in CUTOFFS)
 COLD_CLICKS = 5
 BLOCK_CELLS = 4 << 20  # scores held at a time: 16 MiB
 CHUNK = 64

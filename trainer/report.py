@@ -12,9 +12,9 @@ from trainer.config import Configuration
 from trainer.dataset import describe
 from trainer.evaluation import Assessment
 from trainer.loop import Trained
-from trainer.metrics import COLD_CLICKS, CUTOFFS
+from trainer.metrics import COLD_CLICKS, RECALLS
 from trainer.recommendations import Sample
-from trainer.results import COLUMNS, rows_of
+from trainer.results import COLUMNS, rows_of, shown
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fcfcfb; --card: #fff; --ink: #1d2125; --soft: #5c6670; --rule: #e2e5e8;
@@ -115,11 +115,10 @@ def _quality(trained: Trained, config: Configuration, test: Assessment) -> str:
 
 def _learning(curve: Sequence[dict[str, float]], best: int) -> str:
     loss = charts.lines("training loss by epoch", {"training loss": [point["loss"] for point in curve]}, "epoch", best)
-    names = [f"recall@{k}" for k in CUTOFFS]
-    if not all(name in point for point in curve for name in names):
+    if not all(name in point for point in curve for name in RECALLS):
         return loss + '<p class="soft">Without validation clicks the last epoch is kept.</p>'
     recall = charts.lines(
-        "validation recall by epoch", {name: [p[name] for p in curve] for name in names}, "epoch", best
+        "validation recall by epoch", {name: [p[name] for p in curve] for name in RECALLS}, "epoch", best
     )
     note = '<p class="soft">Recall is on the validation clicks; the dashed line is the epoch that was kept.</p>'
     return f'<div class="pair"><div>{loss}</div><div>{recall}</div></div>{note}'
@@ -132,7 +131,7 @@ def _popularity(test: Assessment, items: int) -> str:
         "most popular": [part.get("recall@50", 0.0) for part in test.most_popular_deciles],
     }
     rows = [
-        [f"{part + 1}", _number("clicks", values), *(_number(f"recall@{k}", values) for k in CUTOFFS)]
+        [f"{part + 1}", _number("clicks", values), *(_number(name, values) for name in RECALLS)]
         for part, values in enumerate(test.deciles)
     ]
     cold = test.cold
@@ -143,7 +142,7 @@ def _popularity(test: Assessment, items: int) -> str:
         f"<p>The {items:,} items by training clicks in ten equal parts, 1 the most popular; recall@50 of each. "
         f"{escape(told)}</p>"
         + charts.bars("recall@50 by popularity", names, series, "tenth of the catalogue, by falling popularity")
-        + _table(["tenth", "test clicks", *(f"recall@{k}" for k in CUTOFFS)], rows, "numbers")
+        + _table(["tenth", "test clicks", *RECALLS], rows, "numbers")
     )
 
 
@@ -186,9 +185,7 @@ def _origin(data: Dataset) -> str:
 
 
 def _number(column: str, values: dict[str, float]) -> str:
-    if column not in values:
-        return "–"
-    return f"{int(values[column]):,}" if column == "clicks" else f"{values[column]:.3f}"
+    return shown(column, values, missing="–")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], css: str = "", hit: int = -1) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from schemas.manifest import Dataset, write_atomically
 from trainer.evaluation import Assessment
+from trainer.metrics import RECALLS
 
-COLUMNS = ("recall@10", "recall@50", "recall@100", "ndcg@10", "mrr", "coverage@10", "clicks")
+COLUMNS = (*RECALLS, "ndcg@10", "mrr", "coverage@10", "clicks")
 
 
 def document(assessed: dict[str, Assessment], speed: dict[str, float], data: Dataset, **more: Any) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     width = max((len(name) for name in rows), default=0)
     lines = [" " * width + "".join(f"{name:>13}" for name in COLUMNS)]
     for name, values in rows.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{_shown(column, values):>13}" for column in COLUMNS))
+        lines.append(f"{name:<{width}}" + "".join(f"{shown(column, values):>13}" for column in COLUMNS))
     return "\n".join(lines)
 
 
@@ -50,7 +51,8 @@ def rows_of(assessed: dict[str, Assessment]) -> dict[str, dict[str, float]]:
     }
 
 
-def _shown(column: str, values: dict[str, float]) -> str:
+def shown(column: str, values: dict[str, float], missing: str = "-") -> str:
+    """One metric as text."""
     if column not in values:
-        return "-"
+        return missing
     return f"{int(values[column]):,}" if column == "clicks" else f"{values[column]:.3f}"

@@ -17,6 +17,7 @@ from schemas.manifest import Dataset, write_atomically
 from trainer import checkpoints, dataset, evaluation, loop, recommendations, report, results
 from trainer.config import Configuration
 from trainer.export import export
+from trainer.metrics import RECALLS
 from trainer.raw import RawValues
 from trainer.served import Served
 
@@ -139,9 +140,7 @@ def _read_json(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _recalls(values: dict[str, float]) -> str:
-    return ", ".join(
-        f"{name} {values[name]:.3f}" for name in ("recall@10", "recall@50", "recall@100") if name in values
-    )
+    return ", ".join(f"{name} {values[name]:.3f}" for name in RECALLS if name in values)
 
 
 def _silent(line: str) -> None:
