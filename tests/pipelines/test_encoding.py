@@ -112,3 +112,22 @@ def test_awkward_ids_and_lists_of_ten_thousand_come_back_as_they_were(spark, job
         due = [tags if n == ids[1] else tags[: ids.index(n)] for n in history_names]
         assert [[words[i] for i in told] for told in click["history.tags"]] == due
     assert longest == 10_000
+
+
+def test_rows_without_training_clicks_are_encoded_but_teach_nothing():
+    weights = np.array([3, 0, 1, 2, 0, 1])
+    prices = pa.array([1.0, 1000.0, 2.0, 3.0, -50.0, 4.0])
+    buckets = Buckets(encode="buckets", quantiles=2)
+    field, _, fragments = encoding.learned("price", buckets, prices, weights)
+    assert field.boundaries == (2.5,)  # the median of 1, 2, 3, 4, each counted once
+    assert [codec_value(value) for value in fragments.values] == [1, 2, 1, 2, 1, 2]
+    colours = pa.array(["red", "never clicked", "blue", "red", None, "blue"])
+    field, values, fragments = encoding.learned("colour", Vocabulary(encode="vocabulary"), colours, weights)
+    assert values == ["[OOV]", "red", "blue"]
+    assert field.size == 3
+    assert [codec_value(value) for value in fragments.values] == [1, 0, 2, 1, 0, 2]
+
+
+def codec_value(fragment):
+    (byte,) = fragment.as_py()  # indices below 128 are one byte
+    return byte
