@@ -71,6 +71,7 @@ peers: out/ml-100k/manifest.json build/peers/.installed ## DeepMatch, keras-rs, 
 COMPARED_ml-100k := k5 k20 k100 uniform pool512 sequence
 COMPARED_languages := few one many
 COMPARED_cold := plain entry popular
+COMPARED_negatives-complete-journey := mixture uniform popularity log-uniform in-batch same-category user-excluded
 COMPARED_negatives := mixture uniform popularity log-uniform in-batch unique same-year mined user-excluded decayed capped
 WITH_ml-100k-k5 := --set negatives.count=5
 WITH_ml-100k-k20 :=
@@ -87,18 +88,33 @@ WITH_languages-many :=
 WITH_cold-plain := --set split='{kind: time, test_from: 1998-03-01, validation_from: 1998-02-15}'
 WITH_cold-entry := $(WITH_cold-plain) --set features.item.entry='{column: item_id, encode: buckets, quantiles: 40}' \
     --set history.features='[item_id, genres, release_year, entry]'
+# Split by time too: of the last film of each user 16 are cold, of the clicks from March on 886.
 MIXED = --set negatives.proposal='{mixture: [{popularity: {exponent: 0.75}, share: $(1)}, {uniform: {}, share: 0.1}, $(2)]}'
-WITH_negatives-mixture :=
-WITH_negatives-uniform := --set negatives.proposal='{uniform: {}}'
-WITH_negatives-popularity := --set negatives.proposal='{popularity: {exponent: 0.75}}'
-WITH_negatives-log-uniform := --set negatives.proposal='{log_uniform: {}}'
-WITH_negatives-in-batch := $(call MIXED,0.4,{in_batch: {}$(,) share: 0.5})
-WITH_negatives-unique := --set negatives.unique=true
-WITH_negatives-same-year := $(call MIXED,0.6,{same_attribute: {feature: release_year}$(,) share: 0.3})
-WITH_negatives-mined := $(call MIXED,0.6,{mined: {path: out/mined/ml-100k}$(,) share: 0.3})
-WITH_negatives-user-excluded := --set negatives.exclude=user
-WITH_negatives-decayed := --set frequencies.half_life=30d
-WITH_negatives-capped := --set examples.per_user=100
+POPULARITY := --set negatives.proposal='{popularity: {exponent: 0.75}}'
+UNIFORM := --set negatives.proposal='{uniform: {}}'
+LOG_UNIFORM := --set negatives.proposal='{log_uniform: {}}'
+IN_BATCH := $(call MIXED,0.4,{in_batch: {}$(,) share: 0.5})
+UNIQUE := --set negatives.unique=true
+WITH_negatives-mixture := $(WITH_cold-plain)
+WITH_negatives-uniform := $(WITH_cold-plain) $(UNIFORM)
+WITH_negatives-popularity := $(WITH_cold-plain) $(POPULARITY)
+WITH_negatives-log-uniform := $(WITH_cold-plain) $(LOG_UNIFORM)
+WITH_negatives-in-batch := $(WITH_cold-plain) $(IN_BATCH)
+WITH_negatives-unique := $(WITH_cold-plain) $(UNIQUE)
+WITH_negatives-same-year := $(WITH_cold-plain) $(call MIXED,0.6,{same_attribute: {feature: release_year}$(,) share: 0.3})
+WITH_negatives-mined := $(WITH_cold-plain) $(call MIXED,0.6,{mined: {path: out/mined/ml-100k}$(,) share: 0.3})
+WITH_negatives-user-excluded := $(WITH_cold-plain) --set negatives.exclude=user
+WITH_negatives-decayed := $(WITH_cold-plain) --set frequencies.half_life=30d
+WITH_negatives-capped := $(WITH_cold-plain) --set examples.per_user=100
+# Each click its own 20, as on MovieLens-100k.
+OWN_20 := --set negatives.per=click --set negatives.count=20
+WITH_negatives-complete-journey-mixture := $(OWN_20)
+WITH_negatives-complete-journey-uniform := $(OWN_20) $(UNIFORM)
+WITH_negatives-complete-journey-popularity := $(OWN_20) $(POPULARITY)
+WITH_negatives-complete-journey-log-uniform := $(OWN_20) $(LOG_UNIFORM)
+WITH_negatives-complete-journey-in-batch := $(OWN_20) $(IN_BATCH)
+WITH_negatives-complete-journey-same-category := $(OWN_20) $(call MIXED,0.6,{same_attribute: {feature: product_category}$(,) share: 0.3})
+WITH_negatives-complete-journey-user-excluded := $(OWN_20) --set negatives.exclude=user
 WITH_cold-popular := $(WITH_cold-entry) --set negatives.proposal='{popularity: {exponent: 0.85}}'
 
 # SEEDS=5 of `quality` is a default there; here the file's own number holds unless somebody gives another.
@@ -107,12 +123,12 @@ compare: known-comparison $(COMPARED_$(COMPARE):%=out/compare/$(COMPARE)-%/manif
 	    $(if $(filter-out file default,$(origin SEEDS)),--set seeds=$(SEEDS)) \
 	    $(foreach peer,$(if $(filter ml-100k,$(COMPARE)),$(patsubst out/peers/%/,%,$(wildcard out/peers/*/))),--set peers.$(peer)=out/peers/$(peer))
 
-compare-negatives: ## what each strategy for negatives does to recall: overall, on cold items and by popularity
-	@$(MAKE) --no-print-directory compare COMPARE=negatives $(if $(filter-out file default,$(origin SEEDS)),SEEDS=$(SEEDS))
+compare-negatives: ## what each strategy for negatives does to recall: overall, on cold items and by popularity; DATASET=complete-journey too
+	@$(MAKE) --no-print-directory compare COMPARE=negatives$(filter-out -ml-100k,-$(DATASET)) $(if $(filter-out file default,$(origin SEEDS)),SEEDS=$(SEEDS))
 
 known-comparison:
 	@test -n "$(COMPARED_$(COMPARE))" || { \
-	    echo "make: COMPARE=$(COMPARE) is not known; expected one of: ml-100k languages cold negatives" >&2; exit 2; }
+	    echo "make: COMPARE=$(COMPARE) is not known; expected one of: ml-100k languages cold negatives negatives-complete-journey" >&2; exit 2; }
 
 # Written once: a comparison holds finished datasets against each other. Delete the folder to produce one anew.
 out/compare/ml-100k-%/manifest.json: | java
@@ -126,6 +142,9 @@ out/compare/cold-%/manifest.json: | java
 
 out/compare/negatives-%/manifest.json: | java
 	$(call produce,ml-100k,compare/negatives-$*,$(WITH_negatives-$*))
+
+out/compare/negatives-complete-journey-%/manifest.json: | java
+	$(call produce,complete-journey,compare/negatives-complete-journey-$*,$(WITH_negatives-complete-journey-$*))
 
 # Hard negatives come from a model: one trained on the plain mixture ranks the catalogue for each click.
 out/compare/negatives-mined/manifest.json: out/mined/ml-100k/_mining.json
