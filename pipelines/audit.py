@@ -49,7 +49,8 @@ def audited(dataset: Dataset, source_path: str | None = None) -> Findings:
     """What an audit of a dataset finds.
 
     Args:
-      source_path: Parquet file of the item table, to compare items/ with; None compares records with items/ alone.
+      source_path: Parquet file of the item table, to compare items/ with, and negatives with when items could be had;
+        None compares records with items/ alone.
 
     Raises:
       ConfigurationError: `source_path` is no table with the dataset's columns.
@@ -63,7 +64,7 @@ def audited(dataset: Dataset, source_path: str | None = None) -> Findings:
         if source_path is None:
             findings.skip("source", "no --items given")
         else:
-            source.compare(dataset, items, source_path, findings)
+            items = source.compared(dataset, items, source_path, findings)
         tally = _read(dataset, items)
         findings.merge(tally.findings)
         sizes |= tally.shards

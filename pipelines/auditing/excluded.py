@@ -17,11 +17,12 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 NOBODY = "clicks whose user no feature tells"
+AVAILABILITY = "availability"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What every check of a shard may know. inexact: why the records do not tell all that is excluded, or nothing.
+    """What every check of a shard may know. reasons: why the records do not tell all that is excluded, if so.
 
     train: known of the training clicks of one set; everything: of held-out clicks as well. complete: whether every
     click that histories were made of is in a record.
@@ -32,8 +33,18 @@ class Facts:
     train: Known
     everything: Known
     complete: bool
-    inexact: str
+    reasons: tuple[str, ...]
     ties: str
+
+    @property
+    def inexact(self) -> str:
+        """Why the excluded mass is not known, or nothing."""
+        return ", ".join(self.reasons)
+
+    @property
+    def untold(self) -> str:
+        """Why it is not known of an item whether it is excluded, or nothing."""
+        return ", ".join(reason for reason in self.reasons if reason != AVAILABILITY or self.items.limits is None)
 
 
 @dataclass(frozen=True)
@@ -103,11 +114,11 @@ class Excluded:
 def check(excluded: Excluded, shard: str, findings: Findings) -> None:
     """Adds a finding for each excluded item among the negatives of a click."""
     clicks, facts = excluded.clicks, excluded.facts
-    if not facts.declared.levels:
+    if not facts.declared.levels and not facts.declared.availability:
         findings.skip("exclusion", "nothing is excluded (exclude: none)", len(clicks))
         return
-    if facts.inexact:
-        findings.skip("exclusion", f"beyond what the records tell ({facts.inexact})", len(clicks))
+    if facts.untold:
+        findings.skip("exclusion", f"beyond what the records tell ({facts.untold})", len(clicks))
     elif facts.declared.history:
         findings.skip("exclusion", f"{NOBODY}, beyond their own histories", int((~excluded.told).sum()))
     findings.looked("exclusion", len(clicks))
@@ -120,7 +131,10 @@ def check(excluded: Excluded, shard: str, findings: Findings) -> None:
 
 
 def _report(clicks: Clicks, rows: Ints, item: Ints, items: Items, shard: str, findings: Findings) -> None:
-    why = np.where(item == clicks.positive[rows], "the positive itself", "what the user had")
+    why = np.where(
+        items.unavailable(item, clicks.time[rows]), "not to be had at that time",
+        np.where(item == clicks.positive[rows], "the positive itself", "what the user had"),
+    )  # fmt: skip
     findings.add("exclusion", (
         f"{clicks.where(shard, row)}: the negative {item[i]} (key {items.keys[item[i]]}) is {why[i]}"
         for i, row in enumerate(rows[:20])
@@ -130,7 +144,9 @@ def _report(clicks: Clicks, rows: Ints, item: Ints, items: Items, shard: str, fi
 def _own(excluded: Excluded, negatives: Ints) -> Bools:
     """[n, K] whether a negative is excluded for its click."""
     clicks, facts = excluded.clicks, excluded.facts
-    wrong: Bools = negatives == clicks.positive[:, None]
+    wrong = facts.items.unavailable(negatives, clicks.time[:, None])
+    if facts.declared.levels:
+        wrong |= negatives == clicks.positive[:, None]
     if not facts.declared.history:
         return wrong
     user, limit = clicks.user[:, None], excluded.span[1][:, None]
@@ -170,7 +186,9 @@ def _pools(excluded: Excluded, shard: str, findings: Findings) -> None:
 def _pool_excluded(excluded: Excluded, rows: Ints, pool: Ints) -> Bools:
     """[clicks of a record, N] whether an item of the pool is excluded for a click."""
     clicks, facts = excluded.clicks, excluded.facts
-    wrong: Bools = pool == clicks.positive[rows][:, None]
+    wrong = facts.items.unavailable(pool, clicks.time[rows][:, None])
+    if facts.declared.levels:
+        wrong |= pool == clicks.positive[rows][:, None]
     if not facts.declared.history:
         return wrong
     users, user = np.unique(clicks.user[rows], return_inverse=True)

@@ -139,11 +139,11 @@ def facts_of(logs: Logs, job: Job) -> Facts:
     if job.declared.history and not complete:
         reasons.append(histories.INCOMPLETE)
     if job.declared.availability:
-        reasons.append("availability")
+        reasons.append(excluded.AVAILABILITY)
     rank, ties = job.items.rank, job.spec.ties
     return Facts(
         job.items, job.declared, Known(logs["train"], rank, ties), Known(everything, rank, ties), complete,
-        ", ".join(reasons), ties,
+        tuple(reasons), ties,
     )  # fmt: skip
 
 

@@ -28,7 +28,8 @@ class Items:
 
     counts: [n] training clicks. frequency: [n] what proposals count, the same where nothing else is stored. rank: [n]
     position by key, which orders clicks of one time. values, lengths: by feature, as in `Table`. identity: the feature
-    that tells items apart, None for none.
+    that tells items apart, None for none. limits: ([n] moment from which, [n] moment before which) each can be
+    had, None where that is not told.
     """
 
     counts: Ints
@@ -39,6 +40,7 @@ class Items:
     values: dict[str, npt.NDArray[Any]]
     lengths: dict[str, Ints]
     identity: str | None
+    limits: tuple[Ints, Ints] | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -54,6 +56,13 @@ class Items:
         value = table.values[self.identity]
         inside = (value > 0) & (value < len(by_value))
         return np.where(inside, by_value[np.where(inside, value, 0)], -1)
+
+    def unavailable(self, index: Ints, time: Ints) -> Bools:
+        """Whether each item could not be had at the time beside it; False where no limits are told."""
+        if self.limits is None:
+            return np.zeros(np.broadcast_shapes(index.shape, time.shape), bool)
+        begin, end = self.limits
+        return (time < begin[index]) | (time >= end[index])
 
     def differing(self, table: Table, name: str, index: Ints) -> Bools:
         """[t] whether a table's items differ in one feature from those at `index` here; unknown ones do not."""

@@ -1,12 +1,15 @@
 """items/ against the table it was made of: the raw values, encoded anew by vocabulary files and boundaries.
 
-Finds what no look at the records alone can: attributes that changed hands before the first record was written.
+Finds what no look at the records alone can: attributes that changed hands before the first record was written, and
+negatives that could not be had at the time of their click, as items/ does not say when they could.
 """
 
+import dataclasses
 import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,22 +17,31 @@ from pipelines.auditing.clicks import Table
 from pipelines.auditing.findings import Findings
 from pipelines.auditing.items import Items
 from schemas.errors import ConfigurationError, CorruptDataset
-from schemas.manifest import Dataset
+from schemas.manifest import PER_SECOND, Dataset
 from schemas.record import Field
 
+Ints = npt.NDArray[np.int64]
 
-def compare(dataset: Dataset, items: Items, path: str, findings: Findings) -> None:
-    """Adds a finding for each item whose features are not those of its row in a Parquet file.
+LIMITS = ("available_from", "available_to")
+
+
+def compared(dataset: Dataset, items: Items, path: str, findings: Findings) -> Items:
+    """The items with their limits of availability; a finding for each whose features are not those of its row.
+
+    Args:
+      path: the item table, a Parquet file.
 
     Raises:
       ConfigurationError: no Parquet file, or a column is missing.
     """
-    key = str(dataset.manifest.config.get("items", {}).get("key", ""))
+    given = dataset.manifest.config.get("items", {})
+    key, limits = str(given.get("key", "")), [given.get(name) for name in LIMITS]
+    columns = list(dict.fromkeys([key, *(field.column for field in items.fields), *filter(None, limits)]))
     try:
-        table = pq.read_table(path, columns=list(dict.fromkeys([key, *(field.column for field in items.fields)])))
+        table = pq.read_table(path, columns=columns)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ConfigurationError(f"--items: {path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    absent = {key, *(field.column for field in items.fields)} - set(table.column_names)
+    absent = set(columns) - set(table.column_names)
     if absent:
         raise ConfigurationError(f"--items: {path} has no column {min(absent)!r}; it has {table.column_names}")
     keys = [_text(value) for value in table[key].to_pylist()]
@@ -42,9 +54,9 @@ def compare(dataset: Dataset, items: Items, path: str, findings: Findings) -> No
     findings.looked("source", len(rows))
     absent_items = [text for text in items.keys if text not in seen]
     findings.add("source", (f"items/: key {text} is not in {path}" for text in absent_items[:20]), len(absent_items))
-    places = np.array([index[keys[row]] for row in rows], np.int64)
+    places, own = np.array([index[keys[row]] for row in rows], np.int64), table.take(pa.array(rows, pa.int64()))
     for field in items.fields:
-        told = _encoded(field, table[field.column].take(pa.array(rows, pa.int64())).to_pylist(), dataset)
+        told = _encoded(field, own[field.column].to_pylist(), dataset)
         values = np.concatenate([np.zeros(0, np.float32 if field.encode == "none" else np.int64), *told])
         lengths = {field.name: np.array([len(each) for each in told], np.int64)} if field.width is None else {}
         made = Table(places, places, {field.name: values}, lengths)
@@ -53,6 +65,31 @@ def compare(dataset: Dataset, items: Items, path: str, findings: Findings) -> No
             f"items/: item.{field.name} of key {items.keys[places[i]]} (item_index {places[i]}) is not "
             f"{told[i].tolist()}, which {path} gives" for i in wrong[:20]
         ), len(wrong))  # fmt: skip
+    if not any(limits):
+        return items
+    span = np.iinfo(np.int64)
+    begin, end = np.full(len(items), span.min), np.full(len(items), span.max)
+    for name, moments in zip(limits, (begin, end), strict=True):
+        if name is not None:
+            moments[places] = _moments(own[name], dataset.manifest.time_unit, moments[places])
+    return dataclasses.replace(items, limits=(begin, end))
+
+
+def _moments(column: pa.ChunkedArray, unit: str, unlimited: Ints) -> Ints:
+    """[rows] limits in the unit of the clicks' times, those of timestamps rounded up; `unlimited` where there is none.
+
+    Raises:
+      ConfigurationError: a column of another type.
+    """
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        numbers = column.cast(pa.timestamp("us", getattr(column.type, "tz", None))).cast(pa.int64())
+        step = PER_SECOND["microseconds"] // PER_SECOND[unit]
+    elif pa.types.is_integer(column.type):
+        numbers, step = column.cast(pa.int64()), 1
+    else:
+        raise ConfigurationError(f"--items: limits of availability are whole numbers or timestamps, not {column.type}")
+    told = numbers.is_valid().to_numpy()
+    return np.where(told, -(-numbers.fill_null(0).to_numpy() // step), unlimited)
 
 
 def _encoded(field: Field, column: list[Any], dataset: Dataset) -> list[Any]:

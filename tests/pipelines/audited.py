@@ -213,6 +213,7 @@ class Crafted:
         used = sum(map(len, self.world.clicks.values()))
         self.rows = {"clicks": {"read": used + 3, "used": used, "rejected": 3}}
         self.declared = self.world.declared
+        self.availability: dict[str, str] = {}
         unique = {"unique": True, "tensorflow": "tensorflow"}.get(self.world.kind)
         self.more = {} if unique is None else {"unique": unique}
 
@@ -350,7 +351,8 @@ class Crafted:
             splits={name: Split.of(made[name], SETS if name == "train" else 1) for name in self.world.clicks},
             items=Split.of(made["items"]), vocabulary=vocabulary, files={}, seed=1, content_digest="d" * 64,
             config={
-                "clicks": {"user": "user"}, "items": {"key": "id"}, "split": {"kind": "leave_last"},
+                "clicks": {"user": "user"}, "items": {"key": "id", **self.availability},
+                "split": {"kind": "leave_last"},
                 "negatives": {"exclude": "history", "per": self.spec.per, **self.more},
             },
             time_unit="seconds", proposal={"declared": self.declared}, rejected={"clicks.null_user": 3}, rows=self.rows,

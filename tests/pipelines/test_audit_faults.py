@@ -197,15 +197,52 @@ def test_attributes_that_two_items_swapped_before_the_first_record(audited, tmp_
     items: list[dict[str, Any]] = [dict(item) for item in crafted.world.items]
     other = next(i for i in range(5, ITEMS) if items[i]["genres"] != items[4]["genres"])
     items[4]["genres"], items[other]["genres"] = items[other]["genres"], items[4]["genres"]
+    path = item_table(items, tmp_path_factory.mktemp("source"))
+    only(audited(crafted, source=path), "source", says=f"item.genres of key {items[4]['key']} ")
+
+
+def item_table(items, folder, **more):
+    """The path of the table that items came from, as Parquet."""
     letters = [[" abcde"[genre] for genre in item["genres"]] for item in items]
     table = pa.table({
         "id": [int(item["key"]) for item in items], "genres": letters,
         "content": pa.array([item["content"] for item in items], pa.list_(pa.float32())),
         "shop": [" xyz"[item["shop"]].strip() or None for item in items],
-    })  # fmt: skip
-    path = tmp_path_factory.mktemp("source") / "items.parquet"
-    pq.write_table(table, path)
-    only(audited(crafted, source=str(path)), "source", says=f"item.genres of key {items[4]['key']} ")
+    } | more)  # fmt: skip
+    pq.write_table(table, folder / "items.parquet")
+    return str(folder / "items.parquet")
+
+
+@pytest.mark.parametrize("layout", ["row", "block", "pool"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_negative_that_could_not_be_had_at_the_time(audited, tmp_path_factory, layout, late):
+    """Limits around when each item stands as a negative; then one of them is narrowed by a second."""
+    crafted = Crafted(layout)
+    crafted.availability = {"available_from": "since", "available_to": "until"}
+    shown: dict[int, set[int]] = {item: set() for item in range(ITEMS)}
+    for number in range(2):
+        for record in trained(crafted, number):
+            masked = [record.get(f"block.hit_{of}", ints(())).tolist() for of in ("click", "pool")]
+            hits = set(zip(*masked, strict=True))
+            index = record["item.index"].tolist()
+            slots = record.get("block.negatives", ints(range(1, len(index)))).tolist()
+            for click, time in enumerate(record["click.time"].tolist()):
+                own = slots if layout == "pool" else slots[click * K : (click + 1) * K]
+                for place, slot in enumerate(own):
+                    if (click, place) not in hits:
+                        shown[index[slot]].add(time)
+    folder = tmp_path_factory.mktemp("source")
+
+    def source(since, until):
+        """Item 3 comes so many seconds later, or goes earlier; all go within a second, which they still have."""
+        begin = [min(times) + since * (item == 3) if times else None for item, times in shown.items()]
+        end = [(max(times) - until * (item == 3)) * 10**6 + 500_000 if times else None for item, times in shown.items()]
+        limits = {"since": pa.array(begin), "until": pa.array(end, pa.timestamp("us", "UTC"))}
+        return item_table(crafted.world.items, folder, **limits)
+
+    assert not audited(crafted, source=source(0, 0))
+    only(audited(crafted, source=source(not late, late)), "exclusion", says="the negative 3 ")
+    assert not audited(crafted)  # without the table nobody can tell
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
