@@ -14,6 +14,7 @@ import numpy.typing as npt
 from samplers import rng
 from samplers.availability import Availability
 from samplers.exclusion import Exclusion
+from samplers.inversion import Positions
 from samplers.on_offer import OnOffer
 from samplers.proposal import Proposal
 
@@ -61,7 +62,7 @@ def draw_allowed(
         uniform = rng.uniforms(keys[owner], slot + (REDRAWS << 32))
         remaining = proposal.one - excluded_mass[owner]
         target = np.minimum((uniform * remaining).astype(np.int64), remaining - 1)
-        flat[open_slots] = inverted(proposal.mass, exclusion, rows, owner, target)
+        flat[open_slots] = inverted(proposal, exclusion, rows, owner, target)
     return drawn
 
 
@@ -76,34 +77,33 @@ def _on_offer(availability: Availability, mass: Ints, time: Ints, owner: Ints, u
     return drawn
 
 
-def inverted(mass: Ints, exclusion: Exclusion, rows: Ints, owner: Ints, target: Ints) -> Ints:
+def inverted(proposal: Proposal, exclusion: Exclusion, rows: Ints, owner: Ints, target: Ints) -> Ints:
     """[t] items by inversion of the distribution function over what is not excluded.
 
     owner: [t] position in `rows` of the click of each, rising. target: [t] from 0 up to the mass that remains to it.
     """
-    total, found = np.cumsum(mass), np.empty(len(owner), np.int64)
+    found = np.empty(len(owner), np.int64)
     clicks, first, click_of = np.unique(owner, return_index=True, return_inverse=True)
     sizes = np.cumsum(exclusion.sizes(rows[clicks]))
     begins = np.flatnonzero(np.diff(sizes // PAIRS, prepend=-1))
     for begin, end in zip(begins, [*begins[1:], len(clicks)], strict=True):
         some = slice(first[begin], first[end] if end < len(clicks) else len(owner))
         item, lengths = exclusion.lists(rows[clicks[begin:end]])
-        found[some] = _beyond(total, mass, item, lengths, click_of[some] - begin, target[some])
-    return found
+        found[some] = _beyond(proposal.end[item], proposal.mass[item], lengths, click_of[some] - begin, target[some])
+    return proposal.items(found)
 
 
-def _beyond(total: Ints, mass: Ints, item: Ints, lengths: Ints, owner: Ints, target: Ints) -> Ints:
-    """Where targets come to lie among all items when the excluded ones, so many a click, take no room.
+def _beyond(end: Ints, mass: Ints, lengths: Ints, owner: Ints, target: Ints) -> Positions:
+    """Where targets come to lie when the excluded items, so many a click, take no room.
 
-    total: [items] cumulative mass. owner: [t] the click of each target.
+    end, mass: of each click's excluded items, one click after the other. owner: [t] the click of each target.
     """
-    taken = np.concatenate([[0], np.cumsum(mass[item], dtype=np.int64)])  # wraps around; differences are exact
+    taken = np.concatenate([[0], np.cumsum(mass, dtype=np.int64)])  # wraps around; differences are exact
     begins, click = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     # Targets pass an excluded item from where it would begin if those before it took no room.
-    passed_at = (total[item] - mass[item]) - (taken[:-1] - taken[begins[click]])
-    is_target = np.repeat([False, True], [len(item), len(target)])
+    passed_at = (end - mass) - (taken[:-1] - taken[begins[click]])
+    is_target = np.repeat([False, True], [len(end), len(target)])
     order = np.lexsort((is_target, np.append(passed_at, target), np.append(click, owner)))
     passed = np.empty(len(target), np.int64)
-    passed[order[is_target[order]] - len(item)] = np.cumsum(~is_target[order])[is_target[order]]
-    item_of: Ints = np.searchsorted(total, target + (taken[passed] - taken[begins[owner]]), side="right")
-    return item_of
+    passed[order[is_target[order]] - len(end)] = np.cumsum(~is_target[order])[is_target[order]]
+    return np.asarray(target + (taken[passed] - taken[begins[owner]]))

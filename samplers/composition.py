@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from samplers import rng
 from samplers.allowed import draw_allowed
+from samplers.inversion import Positions
 from samplers.part import Part
 from samplers.proposal import Proposal
 
@@ -31,7 +32,11 @@ class Counted:
     """A proposal that counts the draws it was asked for."""
 
     def __init__(self, proposal: Proposal) -> None:
-        self.proposal, self.mass, self.one, self.draws = proposal, proposal.mass, proposal.one, 0
+        self.proposal, self.mass, self.end, self.one = proposal, proposal.mass, proposal.end, proposal.one
+        self.draws = 0
+
+    def items(self, position: Positions) -> Ints:
+        return self.proposal.items(position)
 
     def draw(self, keys: rng.Keys, counters: npt.ArrayLike) -> Ints:
         drawn = self.proposal.draw(keys, counters)

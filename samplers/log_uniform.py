@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def weights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """[items] weights by position; the counts themselves do not matter."""
-    ranks = np.arange(len(counts), dtype=np.float64)
+def weights(counts: npt.NDArray[np.int64], first: int = 0) -> npt.NDArray[np.float64]:
+    """[items] weights by position, which is `first` for the first of them; the counts themselves do not matter."""
+    ranks = np.arange(first, first + len(counts), dtype=np.float64)
     return np.log1p(1 / (ranks + 1))

@@ -8,6 +8,7 @@ and expected counts are summed (`samplers.composition`).
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,20 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-def weights(parts: Sequence[tuple[float, Floats]]) -> Floats:
+def weights(parts: Sequence[tuple[float, Floats]], sums: Sequence[Fraction]) -> Floats:
     """[items] probabilities of the mixture of (share, weights [items]) parts; shares need not sum to one.
+
+    sums: of each part's weights over the whole catalogue, of which `parts` may hold some items only.
 
     Raises:
       ValueError: a part without any weight, which could not be drawn from.
     """
     total = sum(share for share, _ in parts)
-    if any(not (part > 0).any() for _, part in parts):
+    if not all(sums):
         raise ValueError("a strategy has no item to draw from: no item has a training click")
-    mixed: Floats = np.sum([share / total * part / part.sum() for share, part in parts], axis=0)
+    mixed = np.zeros(len(parts[0][1]))
+    for (share, part), whole in zip(parts, sums, strict=True):
+        mixed += share / total * part / float(whole)
     return mixed
 
 

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from samplers import mixture, rng
-from samplers.alias import AliasTable, alias_table
+from samplers import mass, mixture, rng
+from samplers.inversion import InversionTable, Positions, of_mass
 from samplers.strategies import CATALOGUE_WIDE
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Component = tuple[str, float, Mapping[str, Any]]
 
 
 class Proposal(Protocol):
@@ -28,6 +29,15 @@ class Proposal(Protocol):
 
     @property
     def one(self) -> int: ...
+
+    @property
+    def end(self) -> Ints:
+        """[items] running sum of `mass`: an item is at the positions from where the one before it ends."""
+        ...
+
+    def items(self, position: Positions) -> Ints:
+        """The items at positions in [0, one), of their shape."""
+        ...
 
     def draw(self, keys: rng.Keys, counters: npt.ArrayLike) -> Ints:
         """Item indices for keys and counters, broadcast against each other; independent for different pairs."""
@@ -42,7 +52,7 @@ class Proposal(Protocol):
 class CatalogueProposal:
     """A fixed distribution over the catalogue, the same for every click."""
 
-    table: AliasTable
+    table: InversionTable
 
     @property
     def mass(self) -> Ints:
@@ -52,8 +62,15 @@ class CatalogueProposal:
     def one(self) -> int:
         return self.table.one
 
+    @property
+    def end(self) -> Ints:
+        return self.table.end
+
+    def items(self, position: Positions) -> Ints:
+        return self.table.items(position)
+
     def draw(self, keys: rng.Keys, counters: npt.ArrayLike) -> Ints:
-        return self.table.pick(rng.uniforms(keys, counters))
+        return self.items(rng.positions(keys, counters))
 
     def log_expected(self, items: Ints, count: int) -> Floats:
         with np.errstate(divide="ignore"):
@@ -61,7 +78,7 @@ class CatalogueProposal:
 
 
 def proposal(
-    components: Sequence[tuple[str, float, Mapping[str, Any]]], frequencies: Ints | Floats, clicks: Ints | None = None
+    components: Sequence[Component], frequencies: Ints | Floats, clicks: Ints | None = None
 ) -> CatalogueProposal:
     """The proposal of (strategy, share, parameters) components over frequencies [items].
 
@@ -70,9 +87,18 @@ def proposal(
     Raises:
       ValueError: no item can be drawn.
     """
+    parts = weighed(components, frequencies, clicks)
+    sums = [mass.exact_sum(weights) for _, weights in parts]
+    return CatalogueProposal(of_mass(mass.whole(mixture.weights(parts, sums))))
+
+
+def weighed(
+    components: Sequence[Component], frequencies: Ints | Floats, clicks: Ints | None = None, first: int = 0
+) -> list[tuple[float, Floats]]:
+    """(share, weights [items]) of each component, for the items from item_index `first` on."""
     counted = {"in_batch": frequencies if clicks is None else clicks}
-    parts = [
-        (share, CATALOGUE_WIDE[name](counted.get(name, frequencies), **parameters))
+    by_rank = {"log_uniform": {"first": first}}
+    return [
+        (share, CATALOGUE_WIDE[name](counted.get(name, frequencies), **parameters, **by_rank.get(name, {})))
         for name, share, parameters in components
     ]
-    return CatalogueProposal(alias_table(mixture.weights(parts)))

@@ -42,6 +42,11 @@ def numbers(keys: Keys, counters: npt.ArrayLike) -> Keys:
     return mixed(keys + steps * _GOLDEN)
 
 
+def positions(keys: Keys, counters: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Uniform whole numbers in [0, 2^53)."""
+    return (numbers(keys, counters) >> np.uint64(11)).view(np.int64)
+
+
 def uniforms(keys: Keys, counters: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Uniform numbers in [0, 1) with 53 bits."""
     return (numbers(keys, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -7,7 +7,7 @@ only negatives they teach nothing about other groups, so a catalogue-wide strate
 attribute (index 0: missing, or cut from the vocabulary) belong to no group. Where fewer than `least` items of the group
 may be drawn for a click, they would be the same few each time: the slots go to the catalogue-wide part.
 
-q(i) = mass(i) / mass of the group, over what is allowed for the click: whole numbers, as in the alias table. Cost: a
+q(i) = mass(i) / mass of the group, over what is allowed for the click: whole numbers, as catalogue-wide. Cost: a
 search in one sorted array a draw, 16 bytes an item; refused draws are drawn anew, then inverted, as catalogue-wide.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samplers import popularity, rng
-from samplers.alias import alias_table
+from samplers.mass import shares, whole
 from samplers.part import NOTHING, Excluding
 
 Ints = npt.NDArray[np.int64]
@@ -76,7 +76,7 @@ class Groups:
 
 def groups(label: Ints, counts: Ints | Floats, exponent: float) -> Groups:
     """Groups of items by label [items], drawn from in proportion to counts ** exponent."""
-    return Groups(label.astype(np.int64), alias_table(popularity.weights(counts, exponent)).mass)
+    return Groups(label.astype(np.int64), whole(shares(popularity.weights(counts, exponent))))
 
 
 class SameAttribute:

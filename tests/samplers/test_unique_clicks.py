@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplers import rng, unique_clicks
-from samplers.alias import alias_table
 from samplers.exclusion import Exclusion
+from samplers.inversion import inversion_table
 from samplers.unique_quotas import Quotas
 
 WEIGHT = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))
@@ -36,7 +36,7 @@ def excluded_of(item, row):
 
 
 def sampler(weights, count):
-    table = alias_table(weights)
+    table = inversion_table(weights)
     return unique_clicks.unique_clicks(table.mass, table.one, count)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samplers import rng
-from samplers.alias import alias_table
+from samplers.inversion import inversion_table
 from samplers.proposal import CatalogueProposal
 from samplers.unique_tensorflow import expected, log_expected, rejection_pools
 
@@ -19,7 +19,7 @@ WEIGHTS = {
 
 
 def drawn_by(weights, count=COUNT, pools=POOLS):
-    proposal = CatalogueProposal(alias_table(weights))
+    proposal = CatalogueProposal(inversion_table(weights))
     return proposal, rejection_pools(proposal, rng.keyed(6, np.arange(pools)), count)
 
 
