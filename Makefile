@@ -71,7 +71,7 @@ peers: out/ml-100k/manifest.json build/peers/.installed ## DeepMatch, keras-rs, 
 COMPARED_ml-100k := k5 k20 k100 uniform pool512 sequence
 COMPARED_languages := few one many
 COMPARED_cold := plain entry popular
-COMPARED_negatives-complete-journey := mixture uniform popularity log-uniform in-batch same-category user-excluded
+COMPARED_negatives-complete-journey := mixture uniform popularity in-batch same-category user-excluded
 COMPARED_negatives := mixture uniform popularity log-uniform in-batch unique same-year mined user-excluded decayed capped
 WITH_ml-100k-k5 := --set negatives.count=5
 WITH_ml-100k-k20 :=
@@ -92,13 +92,12 @@ WITH_cold-entry := $(WITH_cold-plain) --set features.item.entry='{column: item_i
 MIXED = --set negatives.proposal='{mixture: [{popularity: {exponent: 0.75}, share: $(1)}, {uniform: {}, share: 0.1}, $(2)]}'
 POPULARITY := --set negatives.proposal='{popularity: {exponent: 0.75}}'
 UNIFORM := --set negatives.proposal='{uniform: {}}'
-LOG_UNIFORM := --set negatives.proposal='{log_uniform: {}}'
 IN_BATCH := $(call MIXED,0.4,{in_batch: {}$(,) share: 0.5})
 UNIQUE := --set negatives.unique=true
 WITH_negatives-mixture := $(WITH_cold-plain)
 WITH_negatives-uniform := $(WITH_cold-plain) $(UNIFORM)
 WITH_negatives-popularity := $(WITH_cold-plain) $(POPULARITY)
-WITH_negatives-log-uniform := $(WITH_cold-plain) $(LOG_UNIFORM)
+WITH_negatives-log-uniform := $(WITH_cold-plain) --set negatives.proposal='{log_uniform: {}}'
 WITH_negatives-in-batch := $(WITH_cold-plain) $(IN_BATCH)
 WITH_negatives-unique := $(WITH_cold-plain) $(UNIQUE)
 WITH_negatives-same-year := $(WITH_cold-plain) $(call MIXED,0.6,{same_attribute: {feature: release_year}$(,) share: 0.3})
@@ -111,7 +110,6 @@ OWN_20 := --set negatives.per=click --set negatives.count=20
 WITH_negatives-complete-journey-mixture := $(OWN_20)
 WITH_negatives-complete-journey-uniform := $(OWN_20) $(UNIFORM)
 WITH_negatives-complete-journey-popularity := $(OWN_20) $(POPULARITY)
-WITH_negatives-complete-journey-log-uniform := $(OWN_20) $(LOG_UNIFORM)
 WITH_negatives-complete-journey-in-batch := $(OWN_20) $(IN_BATCH)
 WITH_negatives-complete-journey-same-category := $(OWN_20) $(call MIXED,0.6,{same_attribute: {feature: product_category}$(,) share: 0.3})
 WITH_negatives-complete-journey-user-excluded := $(OWN_20) --set negatives.exclude=user
