@@ -121,7 +121,7 @@ class Claim:
 
 
 def machine() -> str:
-    """The machine's name and, where there is one, what tells this boot of it from others: where a lock surely reaches."""
+    """The machine's name and, where there is one, the mark of this boot of it: so far does a lock surely reach."""
     try:
         boot = _BOOT.read_text(encoding="ascii").strip()
     except OSError:

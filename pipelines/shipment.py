@@ -1,8 +1,8 @@
 """python -m pipelines.shipment: dist/dist.zip, what executors need of this project, for `spark-submit --py-files`.
 
 A task is shipped by name: the worker that runs it imports `pipelines`, which a cluster has not installed. The same
-sources give the same bytes (sorted, one fixed time), so that a zip can be compared and cached. Third-party packages have
-compiled parts and no place in a zip: they are installed on executors, and `requirements` says which.
+sources give the same bytes (sorted, one fixed time, nothing compressed), so that zips can be compared and cached.
+Third-party packages have compiled parts and no place in it: executors have them installed, `requirements` says which.
 """
 
 import io

@@ -1,12 +1,15 @@
 """One cluster for all tests, one job, and what it writes when nothing disturbs it."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipelines import shipment
 from schemas.manifest import Dataset
-from tests.cluster.standalone import ROOT, Cluster
+from tests.cluster.standalone import ONE_EXECUTOR, ROOT, Cluster
 
 
 @pytest.fixture(scope="session")
@@ -20,24 +23,20 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def job(jobs):
-    """Makes the job file: 3,000 clicks in 12 shards, the new dataset's unless another seed is given."""
+    """Makes the job file: 3,000 clicks, two sets of negatives and two held-out splits in 3 shards each.
+
+    Seed 43 is that of the new dataset in every test, 42 that of the one before it.
+    """
     rng = np.random.default_rng(5)
-    clicks = [
-        (int(user), int(item), 900_000_000 + int(time))
-        for user, item, time in zip(
-            rng.integers(0, 200, 3000), rng.zipf(1.3, 3000) % 300, rng.integers(0, 10**6, 3000), strict=True
-        )
-    ]
-    items = pa.table({"item_id": pa.array(range(300), pa.int64()), "content": rng.random((300, 16)).tolist()})
-    paths = jobs.inputs(clicks, items)
+    users, items, times = rng.integers(0, 200, 3000), rng.zipf(1.3, 3000) % 300, rng.integers(0, 10**6, 3000)
+    clicks = list(zip(users.tolist(), items.tolist(), (900_000_000 + times).tolist(), strict=True))
+    content = pa.array(rng.random((300, 16)).tolist(), pa.list_(pa.float32()))
+    paths = jobs.inputs(clicks, pa.table({"item_id": pa.array(range(300), pa.int64()), "content": content}))
 
     def made(output, seed=43):
         return jobs.document(
             paths,
-            features={
-                "user": {"user_id": {"encode": "vocabulary"}},
-                "item": {"item_id": {"encode": "vocabulary"}, "content": {"encode": "none", "shape": [16]}},
-            },
+            features={"item": {"item_id": {"encode": "vocabulary"}, "content": {"encode": "none", "shape": [16]}}},
             negatives={"count": 10, "epochs": 2, "seed": seed},
             split={"kind": "leave_last"},
             output={"path": str(output), "shards": 3},
@@ -59,10 +58,11 @@ def expected(cluster, job, tmp_path_factory):
 
 
 def undisturbed(cluster, document):
-    cluster.submit(document).succeeded()
+    cluster.submit(document, conf=ONE_EXECUTOR).succeeded()
     return Dataset.open(document["output"]["path"])
 
 
 @pytest.fixture
-def output(tmp_path):
-    return tmp_path / "out"
+def output(tmp_path, earlier):
+    """A folder with the earlier dataset in it."""
+    return Path(shutil.copytree(earlier.root, tmp_path / "out", dirs_exist_ok=True))

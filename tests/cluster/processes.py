@@ -1,5 +1,6 @@
 """Processes of a test as the kernel knows them: who is whose parent, who belongs to us, and bounded waiting."""
 
+import contextlib
 import os
 import signal
 import time
@@ -45,6 +46,18 @@ def ancestor(pid, word):
     return above
 
 
+def marked(mark, word=""):
+    """Processes that were started with a text in their environment, those whose command line holds `word`."""
+    found = []
+    for folder in PROC.iterdir():
+        try:
+            if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # somebody else's, or gone already
+            continue
+    return [pid for pid in found if pid != os.getpid() and word in command(pid)]
+
+
 def kill(pid):
     """SIGKILL, and the wait until the kernel has done it."""
     os.kill(pid, signal.SIGKILL)
@@ -52,11 +65,12 @@ def kill(pid):
 
 
 def kill_marked(mark):
-    """SIGKILL to every process that was started with this text in its environment."""
-    for folder in PROC.iterdir():
-        try:
-            ours = folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes()
-            if ours and int(folder.name) != os.getpid():
-                os.kill(int(folder.name), signal.SIGKILL)
-        except OSError:  # somebody else's, or gone already
-            continue
+    """SIGKILL to all of them, until there are none: one may just be starting another."""
+
+    def gone():
+        for pid in marked(mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not marked(mark)
+
+    until("the end of all that the cluster started", gone, 20)

@@ -2,12 +2,12 @@
 
 PREBATCH_FAULT (a JSON object) says what goes wrong; without it nothing does.
 
-    at     "shard": half of the first train shard is written. "opening": it is not there yet. "commit": all is written
-           but for the manifest
-    does   "wait": until the file `go` is in `folder`, sixty seconds at most. "fail": twice, then no more. "zombie": dies,
-           and a copy of it goes on once `go` is there. "limit": files may hold `bytes` from there on
+    at     "shard": half of a train shard is written. "commit": all is written but for the manifest
+    does   "wait": until the file `go` is in `folder`, five minutes at most. "fail": twice, then no more.
+           "zombie": dies, and a copy of it writes the shard once `go` is there. "limit": files hold `bytes` at most
 
-The first process that gets there is the one; it leaves its id in `folder`/met. All others pass.
+The first process to get there is the one, or the first `times`; each leaves its id in `folder`/met-<number>. All others
+pass.
 """
 
 import importlib.abc
@@ -19,9 +19,11 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 FAULT = json.loads(os.environ.get("PREBATCH_FAULT", "null"))
-MODULES = {"shard": "pipelines.sink", "opening": "pipelines.sink", "commit": "pipelines.publication"}
+MODULES = {"shard": "pipelines.sink", "commit": "pipelines.publication"}
+WAIT_SECONDS = 300
 
 
 def first(name, content):
@@ -39,7 +41,7 @@ def first(name, content):
 
 
 def wait():
-    end = time.monotonic() + 60
+    end = time.monotonic() + WAIT_SECONDS
     while not (Path(FAULT["folder"]) / "go").exists():
         if time.monotonic() > end:
             os._exit(1)
@@ -50,65 +52,66 @@ def fail():
     """The task that came first fails in its first two attempts."""
     from pyspark import TaskContext
 
-    context = TaskContext.get()
+    context: Any = TaskContext.get()
     first("met", str(context.partitionId()))
     if (Path(FAULT["folder"]) / "met").read_text() == str(context.partitionId()) and context.attemptNumber() < 2:
         first(f"failed-{context.attemptNumber()}", "")
         raise RuntimeError("a planted fault")
 
 
-def zombie():
-    """To its driver this attempt is lost; a copy out of reach goes on, and ends when its shard is written."""
+def zombie(again):
+    """To its driver this attempt is lost; a copy out of reach, with nothing open, writes the shard when all is over."""
     if os.fork():
         os.kill(os.getpid(), signal.SIGKILL)
     os.setsid()
+    os.closerange(0, 4096)
     wait()
-    close = sys.modules["pipelines.sink"].ShardWriter.close
-
-    def last(writer):
-        close(writer)
-        first("written", writer.path)
-        os._exit(0)
-
-    sys.modules["pipelines.sink"].ShardWriter.close = last
+    first("written", again())
+    os._exit(0)
 
 
-def strike():
+def strike(again=None):
     if FAULT["does"] == "fail":
         fail()
     elif FAULT["does"] == "limit":
         resource.setrlimit(resource.RLIMIT_FSIZE, (FAULT["bytes"], FAULT["bytes"]))
-    elif first("met", str(os.getpid())):
-        {"wait": wait, "zombie": zombie}[FAULT["does"]]()
+    elif any(first(f"met-{number}", str(os.getpid())) for number in range(FAULT.get("times", 1))):
+        wait() if FAULT["does"] == "wait" else zombie(again)
 
 
-def plant(module):
-    """Puts the fault where it belongs in a module that was just loaded."""
-    if FAULT["at"] == "commit":
-        commit = module.Publication.commit
+def plant_in_publication(module):
+    commit = module.Publication.commit
 
-        def struck(self, *given):
-            strike()
-            return commit(self, *given)
+    def committed(self, *given):
+        strike()
+        return commit(self, *given)
 
-        module.Publication.commit = struck
-        return
+    module.Publication.commit = committed
+
+
+def plant_in_sink(module):
     start, write = module.ShardWriter.__init__, module.ShardWriter.write
 
-    def opening(self, root, folder, *given):
-        if folder == "train" and FAULT["at"] == "opening":
-            strike()
-        start(self, root, folder, *given)
+    def started(self, *given):
+        start(self, *given)
+        self.given = given
 
-    def writing(self, records):
-        if self.path.startswith("train/") and FAULT["at"] == "shard":
+    def written(self, records):
+        def again():
+            other = module.ShardWriter(*self.given)
+            write(other, records)
+            other.close()
+            return other.path
+
+        if self.path.startswith("train/"):
             half = len(records) // 2
             write(self, records.slice(0, half))
-            strike()
-            records = records.slice(half)
-        write(self, records)
+            strike(again)
+            write(self, records.slice(half))
+        else:
+            write(self, records)
 
-    module.ShardWriter.__init__, module.ShardWriter.write = opening, writing
+    module.ShardWriter.__init__, module.ShardWriter.write = started, written
 
 
 class Planted(importlib.abc.Loader):
@@ -122,15 +125,15 @@ class Planted(importlib.abc.Loader):
 
     def exec_module(self, module):
         self.loader.exec_module(module)
-        plant(module)
+        (plant_in_sink if FAULT["at"] == "shard" else plant_in_publication)(module)
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
+    def find_spec(self, name, path, target=None):  # noqa: ARG002 - what Python asks with
         if name != MODULES[FAULT["at"]]:
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        spec: Any = importlib.util.find_spec(name)
         spec.loader = Planted(spec.loader)
         return spec
 

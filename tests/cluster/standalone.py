@@ -7,7 +7,6 @@ loopback, lies below one folder, and carries one mark in its environment, by whi
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +36,9 @@ SETTINGS = {
     "spark.executor.extraJavaOptions": JAVA_OPTIONS,
     "spark.executor.memory": "512m",
     "spark.sql.shuffle.partitions": "2",
+    # Nor are 3,000 rows worth compiling for.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     # Of an executor that is gone, shuffled data is asked for once more and not for 15 seconds.
@@ -44,12 +46,15 @@ SETTINGS = {
     "spark.shuffle.io.retryWait": "1s",
 }
 
+ONE_EXECUTOR = {"spark.cores.max": "1"}  # for runs that need no more, as each costs a JVM
+
 
 class Cluster:
     """Use as a context. `zip` is what `make dist` makes, shipped with each run that does not refuse it."""
 
     def __init__(self, folder, archive):
         self.folder, self.archive = folder, archive
+        self.neutral, self.hosts = folder / "neutral", HOSTS
         self.mark = f"PREBATCH_CLUSTER={uuid.uuid4().hex}"
         self._daemons = {}
         self._runs = 0
@@ -112,7 +117,12 @@ class Cluster:
             *(word for name, value in settings.items() for word in ("--conf", f"{name}={value}")),
             str(ENTRY), "--config", str(folder / "job.yaml"), *options,
         ]  # fmt: skip
-        return Run(folder, command, environment, self.folder / "neutral")
+        return Run(folder, command, environment, self.neutral)
+
+    def quiet(self):
+        """Waits until no executor and no driver is left, so that nothing of a run goes on behind a test's back."""
+        for word in ("CoarseGrainedExecutorBackend", "prebatch.py"):
+            until(f"the end of every {word}", lambda word=word: not processes.marked(self.mark, word))
 
     def _environment(self, host):
         """Nothing of the tests' own but the Java and where programs are."""
@@ -134,10 +144,12 @@ class Cluster:
 
     def _start(self, name, host, options):
         kind = "master.Master" if name == "master" else "worker.Worker"
+        if name in self._daemons:
+            self._daemons[name].wait(20)
         command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", *options]
         with (self.folder / "logs" / name).open("ab") as log:
             self._daemons[name] = subprocess.Popen(
-                command, cwd=self.folder / "neutral", env=self._environment(host), stdout=log, stderr=log,
+                command, cwd=self.neutral, env=self._environment(host), stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -173,9 +185,9 @@ class Run:
         """The lines that a person is meant to read when it fails."""
         return [line for line in self.said.splitlines() if line.startswith("error: ")]
 
-    def met(self):
-        """The process that got to the planted fault."""
-        return int(self._until("a process that gets to the planted fault", lambda: self._marker("met")))
+    def met(self, number=0):
+        """The process that got to the planted fault, of several the one with this number."""
+        return int(self._until("a process that gets to the planted fault", lambda: self._marker(f"met-{number}")))
 
     def written(self):
         """The shard that a zombie has written."""
@@ -221,8 +233,3 @@ def free_port():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return listening.getsockname()[1]
-
-
-def copied(source, target):
-    """A dataset that a test may lose."""
-    return Path(shutil.copytree(source, target))

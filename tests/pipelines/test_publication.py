@@ -266,7 +266,10 @@ def test_life_is_shown_while_a_run_lives(tmp_path, monkeypatch):
 def test_a_run_that_was_taken_for_dead_does_not_publish(tmp_path):
     """It slept for longer than allowed, and another one cleaned up and wrote its own dataset."""
     publish(tmp_path, b"old")
-    with pytest.raises(OutputError, match="took .* over") as raised, Publication(str(tmp_path), True) as held:
+    with (  # noqa: PT012
+        pytest.raises(OutputError, match=r"took .* over") as raised,
+        Publication(str(tmp_path), True) as held,
+    ):
         manifest = write(held, b"sleeper")
         (tmp_path / "_work" / f"{held.run}.alive").unlink()
         held.commit(manifest)
