@@ -391,3 +391,36 @@ def test_the_lock_dies_with_its_holder(tmp_path):
     publish(tmp_path, b"x")
     assert time.monotonic() - begun < 30
     assert os.listdir(tmp_path / "train") != []  # noqa: PTH208
+
+
+def test_sigterm_ends_a_command_tidily(tmp_path):
+    """A scheduler asks before it kills; then no other machine has to wait until the run counts as dead."""
+    root = tmp_path / "out"
+    code = f"""
+        import importlib.util, time
+        spec = importlib.util.spec_from_file_location("here", {__file__!r})
+        here = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(here)
+        from pipelines.commands import reporting_errors
+
+        with reporting_errors(False), here.Publication({str(root)!r}, False) as held:
+            here.write(held, b"new")
+            print("ready", flush=True)
+            try:
+                time.sleep(600)
+            except Exception:
+                print("taken for a failure of its own")
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert (root / "train").exists()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (143, "", "terminated; the output is as it was before\n")
+    assert not root.exists()
