@@ -28,7 +28,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.
 unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup train test lint format quality peers compare compare-negatives clean java known-dataset known-comparison
+.PHONY: help setup train test test-cluster dist lint format quality peers compare compare-negatives clean java known-dataset known-comparison
 
 # A source fetched and made into a dataset: (its name, the folder below out/, options).
 define produce
@@ -49,6 +49,12 @@ train: known-dataset java ## the main job: fetch the clicks, draw negatives, tra
 
 test: java ## every test but those that need a cluster; PYTEST_ARGS="-k name" narrows it
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest $(PYTEST_ARGS)
+
+test-cluster: java ## faults on a real cluster of a master and two workers, some minutes; PYTEST_ARGS as for test
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster
+
+dist: $(INSTALLED) ## dist/dist.zip, what spark-submit --py-files ships to a cluster's executors
+	@python -m pipelines.shipment --output dist/dist.zip
 
 lint: $(INSTALLED) ## ruff, mypy strict, import contracts
 	ruff check

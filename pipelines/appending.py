@@ -24,7 +24,7 @@ from schemas.manifest import Dataset, Manifest, Split, StoredFile
 from schemas.record import RecordSpec
 
 # Where the dataset lies may be said in another way; how many sets there are is what an append changes.
-FREE = (("output", "path"), ("negatives", "epochs"))
+FREE = (("output", "path"), ("output", "abandoned_after"), ("negatives", "epochs"))
 
 
 def checked(config: Config, epoch_from: int) -> Manifest:

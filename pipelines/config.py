@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.duration import Duration
+from pipelines.duration import Duration, seconds
 from samplers import mixture, strategies
 from schemas import record
 from schemas.configuration import Strict
 from schemas.features import RESERVED_NAMES, FeatureSpec
 
 CATALOGUE_WIDE = ("uniform", "popularity", "log_uniform")  # strategies that are one distribution for all clicks
+LEAST_ABANDONED_SECONDS = 60  # a run shows life every 10 s, and a shared file system may tell of it late
 
 Format = Literal["parquet", "orc", "csv", "json", "table"]
 
@@ -403,11 +404,27 @@ class TimeSplit(Strict):
 
 
 class Output(Strict):
-    """Where the dataset goes; `shards` files for each split and each set of negatives."""
+    """Where the dataset goes; `shards` files for each split and each set of negatives.
+
+    abandoned_after: how long a run on another machine may show no sign of life before it counts as dead.
+    """
 
     path: str
     shards: int = Field(8, ge=1, le=100_000)
     compression: Literal["none", "gzip"] = "none"
+    abandoned_after: Duration = "5m"
+
+    @property
+    def abandoned_seconds(self) -> float:
+        """`abandoned_after` in seconds."""
+        return float(seconds(self.abandoned_after))
+
+    @field_validator("abandoned_after")
+    @classmethod
+    def _longer_than_signs_apart(cls, value: str) -> str:
+        if seconds(value) < LEAST_ABANDONED_SECONDS:
+            raise ValueError(f"at least {LEAST_ABANDONED_SECONDS}s expected, got {value}")
+        return value
 
 
 class Limits(Strict):

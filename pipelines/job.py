@@ -65,7 +65,8 @@ def run(
       DataError: unusable input. OutputError: the output is taken. EnvironmentProblem: a disk that refuses.
     """
     # What is kept in memory is let go of however the run ends, or another run in the same session would read it again.
-    with Publication(config.output.path, overwrite, epoch_from > 0) as publication, ExitStack() as kept:
+    held = Publication(config.output.path, overwrite, epoch_from > 0, config.output.abandoned_seconds)
+    with held as publication, ExitStack() as kept:
         before = appending.checked(config, epoch_from) if epoch_from else None
         used = Used(config.limits.rejected_share)
         with progress.step("items", "reading items") as step:

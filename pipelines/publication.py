@@ -2,48 +2,49 @@
 
     output/_work/<run>/     catalogue and other files that tasks share; gone after the run
     output/_staged/<run>/   files with fixed names (vocabulary/, schema.pbtxt) until the manifest is in place
-    output/.lock            held (flock) while a run lives, so the kernel lets go of it even after kill -9
 
-The rename of manifest.json is the commit. A run that finds the lock free cleans up what dead runs left behind.
+The rename of manifest.json is the commit. A run claims the folder first (see `claim`) and then cleans up what dead runs
+left behind. Shards carry their run and attempt in their names: what an attempt writes that outlives its run or lost to
+another attempt is in nobody's way, and a later run removes it once it is old enough.
 """
 
 import contextlib
 import datetime as dt
-import fcntl
-import json
-import os
 import re
 import shutil
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import google_crc32c
 
+from pipelines.claim import ALIVE, WORK, Claim
 from pipelines.sink import unwritable
 from schemas.errors import CorruptDataset, OutputError, ProjectError
-from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, StoredFile, local_path, write_atomically
+from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, StoredFile, local_path, sync_folder, write_atomically
 
-WORK = "_work"
 SHARD_FOLDERS = ("train", "validation", "test", "items", "rejected")
 # Names that only this job gives. A folder may hold part-* files of others, such as its own input; those are not ours.
-_OURS = re.compile(r"part-.*\d{8}T\d{6}-[0-9a-f]{6}-[0-9a-f]{8}\.(tfrecord|tfrecord\.gz|parquet)")
+_OURS = re.compile(r"part-.*(\d{8}T\d{6}-[0-9a-f]{6})-[0-9a-f]{8}\.(tfrecord|tfrecord\.gz|parquet)")
+ABANDONED_SECONDS = 300.0
 
 
 class Publication:
     """A run's hold on its output. Use as a context: leaving it without `commit` removes all that the run wrote.
 
     appending: the run adds to the dataset that stands there, so there must be one, and its manifest will name files of
-    runs before this one.
+    runs before this one. abandoned_after: seconds without a sign of life after which another machine's run is dead.
     """
 
-    def __init__(self, uri: str, overwrite: bool, appending: bool = False) -> None:
+    def __init__(
+        self, uri: str, overwrite: bool, appending: bool = False, abandoned_after: float = ABANDONED_SECONDS
+    ) -> None:
         self.root = local_path(uri).absolute()
         self.run = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         self.work = self.root / WORK / self.run
         self._overwrite, self._appending = overwrite, appending
-        self._lock: IO[str] | None = None
+        self._claim = Claim(self.root, self.run, abandoned_after)
+        self._before: set[str] = set()  # files of the dataset that stands there
         self._created = False
         self._committed = False
 
@@ -51,16 +52,15 @@ class Publication:
         try:
             self._created = not self.root.exists()
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.root / ".lock").open("w")
-            self._acquire(self._lock)
+            self._claim.take()
             self.check_free()
             self._clean()
             self.work.mkdir(parents=True)
         except OSError as error:
-            self._release()
+            self._claim.release()
             raise unwritable(self.root, error) from error
         except ProjectError:
-            self._release()
+            self._claim.release()
             raise
         return self
 
@@ -73,8 +73,9 @@ class Publication:
             for folder in SHARD_FOLDERS:
                 for path in (self.root / folder).glob(f"part-*{self.run}*"):
                     path.unlink(missing_ok=True)
+        self._claim.withdraw()
         self._remove_empty_folders()
-        self._release()
+        self._claim.release()
 
     def stage(self, path: str, data: bytes) -> StoredFile:
         """Keeps a file of a fixed name until the commit."""
@@ -87,24 +88,15 @@ class Publication:
 
     def commit(self, manifest: Manifest) -> Dataset:
         """Puts the manifest in place, then the staged files under their names, then removes what is no longer named."""
-        text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
+        self._claim.check_held()
         try:
-            write_atomically(self.root / MANIFEST, text.encode())
+            write_atomically(self.root / MANIFEST, manifest.serialized())
             self._committed = True
             _roll_forward(self.root, self.run)
-            _remove_orphans(self.root, manifest)
+            self._remove_orphans(manifest)
         except OSError as error:
             raise unwritable(self.root / MANIFEST, error) from error
         return Dataset(self.root, manifest)
-
-    def _acquire(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"another run holds {self.root}; wait for it to end, or choose another output.path"
-            raise OutputError(message) from error
-        if not os.fstat(lock.fileno()).st_nlink:  # the run that made it was on its way out
-            raise OutputError(f"another run was leaving {self.root} just now; start once more")
 
     def check_free(self) -> None:
         """Raises an OutputError where a dataset stands that may not be replaced; cheap, so it is asked early."""
@@ -116,18 +108,34 @@ class Publication:
             )
 
     def _clean(self) -> None:
-        """Finishes a commit that was cut short and removes what dead runs left; the lock says that none is alive."""
+        """Finishes a commit that was cut short and removes what dead runs left."""
+        manifest = None
         if (self.root / MANIFEST).exists():
-            try:
+            with contextlib.suppress(CorruptDataset):  # nothing can be said of its files; the new manifest replaces it
                 manifest = Dataset.open(self.root).manifest
-            except CorruptDataset:
-                return  # what is there cannot be told from rubbish; the new manifest will replace it
-            _roll_forward(self.root, manifest.run)
-            _remove_orphans(self.root, manifest)
-        else:
-            _remove_orphans(self.root, None)
+                self._before = {file.path for file in manifest.stored_files()}
+                _roll_forward(self.root, manifest.run)
+        self._remove_orphans(manifest)
         for folder in (WORK, STAGED):
-            shutil.rmtree(self.root / folder, ignore_errors=True)
+            for path in (self.root / folder).glob("*"):
+                if self._claim.is_over(path.name.removesuffix(ALIVE), path):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _remove_orphans(self, manifest: Manifest | None) -> None:
+        """Removes shards and vocabularies that the manifest does not name and no other run may still need."""
+        named = {file.path for file in manifest.stored_files()} if manifest else set()
+        for folder in SHARD_FOLDERS:
+            for path in (self.root / folder).glob("part-*"):
+                ours = _OURS.fullmatch(path.name)
+                if ours and f"{folder}/{path.name}" not in named and self._is_over(ours[1], path):
+                    path.unlink(missing_ok=True)
+        for path in (self.root / "vocabulary").glob("*.txt"):
+            if manifest and f"vocabulary/{path.name}" not in named:
+                path.unlink(missing_ok=True)
+
+    def _is_over(self, run: str, path: Path) -> bool:
+        replaced = path.relative_to(self.root).as_posix() in self._before
+        return run == self.run or replaced or self._claim.is_over(run, path)
 
     def _remove_empty_folders(self) -> None:
         for folder in (WORK, STAGED, *SHARD_FOLDERS, "vocabulary"):
@@ -135,10 +143,6 @@ class Publication:
         if not self._committed and self._created:
             (self.root / ".lock").unlink(missing_ok=True)
             _rmdir_if_empty(self.root)
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
 
 
 def _roll_forward(root: Path, run: str) -> None:
@@ -149,19 +153,8 @@ def _roll_forward(root: Path, run: str) -> None:
             target = root / path.relative_to(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
+            sync_folder(target.parent)
     shutil.rmtree(staged, ignore_errors=True)
-
-
-def _remove_orphans(root: Path, manifest: Manifest | None) -> None:
-    """Removes shards and vocabularies that the manifest does not name."""
-    named = {file.path for file in manifest.stored_files()} if manifest else set()
-    for folder in SHARD_FOLDERS:
-        for path in (root / folder).glob("part-*"):
-            if _OURS.fullmatch(path.name) and f"{folder}/{path.name}" not in named:
-                path.unlink(missing_ok=True)
-    for path in (root / "vocabulary").glob("*.txt"):
-        if manifest and f"vocabulary/{path.name}" not in named:
-            path.unlink(missing_ok=True)
 
 
 def _rmdir_if_empty(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Rejected rows: counted by reason, kept as Parquet with what they held, and a limit to how many there may be."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from pyspark.sql import DataFrame
 from pipelines.publication import Publication
 from pipelines.sink import unwritable
 from schemas.errors import DataError
-from schemas.manifest import StoredFile
+from schemas.manifest import StoredFile, sync_folder
 
 SCHEMA = pa.schema([("input", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 _FILE = "path string, bytes long, crc32c long"
@@ -71,12 +72,20 @@ def store(rows: DataFrame, name: str, root: Path, run: str) -> list[StoredFile]:
         except OSError as error:
             raise unwritable(root / path, error) from error
         if writer is not None:
-            data = (root / path).read_bytes()
+            data = synced(root / path)
             columns = [pa.array([path]), pa.array([len(data)]), pa.array([google_crc32c.value(data)])]
             yield pa.RecordBatch.from_arrays(columns, ["path", "bytes", "crc32c"])
 
     files = rows.select("reason", "row").mapInArrow(write, _FILE).collect()
     return [StoredFile(file.path, file.bytes, file.crc32c) for file in files]
+
+
+def synced(path: Path) -> bytes:
+    """The bytes of a file that was just written, once the disk has them and its name."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+        sync_folder(path.parent)
+        return stream.read()
 
 
 def check_share(name: str, read: int, rejected: dict[str, int], allowed: float) -> None:

@@ -36,6 +36,7 @@ if importlib.util.find_spec("py4j"):
 
     ENGINE_ERRORS = (PySparkException, Py4JJavaError)
 _RAISED_IN_TASK = re.compile(r"^(?:schemas\.errors\.)(\w+): (.*)$", re.MULTILINE)
+_NOT_SHIPPED = re.compile(r"No module named '(pipelines|samplers|schemas)\b")
 _DISK_FULL = re.compile(r"No space left on device")
 
 
@@ -80,6 +81,12 @@ def explained(error: BaseException) -> ProjectError | None:
         name, message = found[-1]
         kind = getattr(errors, name, ProjectError)
         return kind(message.strip()) if issubclass(kind, ProjectError) else None
+    missing = _NOT_SHIPPED.search(text)
+    if missing:
+        return EnvironmentProblem(
+            f"executors have no module {missing[1]}: this project was not shipped to them; build dist/dist.zip with "
+            "`make dist`, and give spark-submit the option --py-files dist/dist.zip"
+        )
     if _DISK_FULL.search(text):
         return EnvironmentProblem(
             "no space left on a disk that Spark writes to; make room in output.path or spark.local.dir"

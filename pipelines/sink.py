@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from schemas import tfrecord
 from schemas.errors import EnvironmentProblem
+from schemas.manifest import sync_folder
 
 DIGEST_MODULUS = 1 << 128
 _GZIP_LEVEL = 1  # 79 MB/s against 23 MB/s at level 6, for a tenth more bytes
@@ -46,13 +47,14 @@ class ShardWriter:
         self._append(self._compressor.compress(data) if self._compressor else data)
 
     def close(self) -> None:
-        """Ends the shard; its figures are final, its bytes on the disk."""
+        """Ends the shard; its figures are final, its bytes and its name on the disk."""
         if self._compressor:
             self._append(self._compressor.flush())
         try:
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._stream.close()
+            sync_folder(self._file.parent)
         except OSError as error:
             raise unwritable(self._file, error) from error
 

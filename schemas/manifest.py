@@ -4,9 +4,10 @@ Readers trust only the manifest. It is written last, by an atomic rename, so a d
 all; a shard it does not name does not exist, and a shard that differs from it is an error that names the shard. Shards
 carry the run in their names, so a new run never touches the files of the dataset before it. The few files with fixed
 names (vocabulary/, schema.pbtxt) wait in `STAGED` until the manifest is in place; a reader that comes in between finds
-them there.
+them there. The manifest vouches for every other file, and for itself with a CRC-32C of its own at its end.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,6 +25,8 @@ from schemas.record import RecordSpec
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 STAGED = "_staged"
+_CRC = "crc32c"
+_BEFORE_CRC = f',\n "{_CRC}": '.encode()
 PER_SECOND = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}  # what `time_unit` may be
 
 
@@ -106,6 +109,11 @@ class Manifest:
         order = ("format_version", "schema_fingerprint", "content_digest", "created", "run", "layout", "seed")
         return {name: document.pop(name) for name in order} | document
 
+    def serialized(self) -> bytes:
+        """The bytes of manifest.json: the document, and as its last field the CRC-32C of all that stands before it."""
+        body = json.dumps(self.to_json(), indent=1, ensure_ascii=False).removesuffix("\n}").encode()
+        return body + _ending(body)
+
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Manifest":
         """The manifest in a document.
@@ -143,24 +151,28 @@ class Dataset:
         """The dataset in a folder.
 
         Raises:
-          ProjectError: no manifest there. CorruptDataset: a manifest that cannot be understood.
+          ProjectError: no manifest there. CorruptDataset: a manifest that cannot be understood, or that is not what was
+            written; one without a CRC-32C (written before there was one) is taken as it is.
         """
         root = local_path(uri)
         path = root / MANIFEST
         try:
-            text = path.read_text(encoding="utf-8")
+            data = path.read_bytes()
         except FileNotFoundError as error:
             raise ProjectError(
                 f"no dataset in {root}: it has no {MANIFEST}; write one with pipelines/prebatch.py"
             ) from error
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise ProjectError(f"{path} cannot be read: {error}") from error
         try:
-            document = json.loads(text)
+            document = json.loads(data.decode())
             if not isinstance(document, dict):
                 raise CorruptDataset("expected a JSON object")
+            if _CRC in document and not data.endswith(_ending(data.rpartition(_BEFORE_CRC)[0])):
+                raise CorruptDataset("its CRC-32C is not that of its text: it has changed; write the dataset anew")
+            document.pop(_CRC, None)
             return cls(root, Manifest.from_json(document))
-        except (json.JSONDecodeError, CorruptDataset) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, CorruptDataset) as error:
             raise CorruptDataset(f"{path}: {error}") from error
 
     def path(self, file: StoredFile) -> Path:
@@ -234,9 +246,23 @@ def write_atomically(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
+        sync_folder(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the disk has the names in a folder, which a file's own fsync does not promise.
+
+    Some shared file systems refuse this; they have their own ways, and it is no reason to fail.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def escape(value: str) -> str:
@@ -251,6 +277,11 @@ def unescape(line: str) -> str:
     kept = {"n": "\n", "r": "\r", "\\": "\\"}
     parts = iter(line)
     return "".join(kept.get(next(parts, ""), "") if part == "\\" else part for part in parts)
+
+
+def _ending(body: bytes) -> bytes:
+    """What follows the body of a manifest: its CRC-32C, and nothing behind it."""
+    return _BEFORE_CRC + b"%d\n}\n" % google_crc32c.value(body)
 
 
 def _split(document: dict[str, Any]) -> Split:

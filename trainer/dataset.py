@@ -67,16 +67,19 @@ class Catalogue:
 
 
 def open_verified(uri: str, splits: tuple[str, ...] = ("train", "validation", "test")) -> Dataset:
-    """The dataset, once every shard that will be read has the size and CRC-32C of the manifest.
+    """The dataset, once every shard and vocabulary that will be read has the size and CRC-32C of the manifest.
 
     Raises:
-      ProjectError: there is no dataset. CorruptDataset: a shard is missing or differs; the message names it.
+      ProjectError: there is no dataset. CorruptDataset: the manifest has changed, or a file is missing or differs; the
+        message names it.
     """
     dataset = Dataset.open(uri)
     manifest = dataset.manifest
     for split in (*(manifest.splits[name] for name in splits if name in manifest.splits), manifest.items):
         for shard in split.shards:
             dataset.verify(shard)
+    for file in manifest.vocabulary.values():
+        dataset.verify(file)
     return dataset
 
 

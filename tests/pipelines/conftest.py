@@ -4,7 +4,6 @@ In a sequence, whose histories are what a window has before a click, the first a
 """
 
 import gzip
-import json
 from typing import Any, Literal
 
 import numpy as np
@@ -259,7 +258,7 @@ def written(root, kind, gzipped=False):
         run="r<1>",
         created="2026-11-22T10:00:00+00:00",
     )  # fmt: skip
-    write_atomically(root / MANIFEST, json.dumps(manifest.to_json()).encode())
+    write_atomically(root / MANIFEST, manifest.serialized())
     return Dataset.open(root)
 
 

@@ -35,6 +35,13 @@ def append(spark, document, epoch_from, epochs):
     return job.run(spark, config_of(document, epochs=epochs), False, progress, epoch_from)
 
 
+def changeable(root):
+    """The manifest's document without its checksum, so that a test may write it back changed."""
+    document = json.loads((root / "manifest.json").read_text())
+    document.pop("crc32c", None)
+    return document
+
+
 def files(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*")
             if path.is_file() and path.name not in (".lock", "report.html")}  # fmt: skip
@@ -163,7 +170,7 @@ def test_a_killed_append_leaves_the_dataset_or_is_complete(tmp_path, small_datas
     """SIGKILL before the manifest's rename and right after it."""
     root = small_dataset("row").root
     # Shards as a run names them, so that cleaning up would remove what the manifest does not name.
-    document = json.loads((root / "manifest.json").read_text())
+    document = changeable(root)
     shards = [shard for split in (*document["splits"].values(), document["items"]) for shard in split["shards"]]
     for number, shard in enumerate(shards):
         ours = f"{shard['path'].split('/')[0]}/part-{number}-20261122T000000-abcdef-01234567.tfrecord"
@@ -256,7 +263,7 @@ def finished(small_dataset, jobs):
     """(job file, folder) of a dataset of one set that a job file describes."""
     dataset = small_dataset("row")
     document = jobs.document({"clicks": "clicks.parquet", "items": "items.parquet"}, output={"path": str(dataset.root)})
-    text = json.loads((dataset.root / "manifest.json").read_text())
+    text = changeable(dataset.root)
     text["config"] = config_of(document).model_dump(mode="json", exclude_none=True)
     (dataset.root / "manifest.json").write_text(json.dumps(text))
     return document, dataset.root
@@ -292,7 +299,7 @@ def test_arguments_that_do_not_fit_are_found_before_spark_starts(finished, tmp_p
 
 def test_a_set_that_is_there_is_not_drawn_again(finished):
     document, root = finished
-    text = json.loads((root / "manifest.json").read_text())
+    text = changeable(root)
     text["splits"]["train"]["epochs"] = 2
     (root / "manifest.json").write_text(json.dumps(text))
     with pytest.raises(ConfigurationError, match="has 2 sets of negatives, so --epoch-from 2 is expected"):

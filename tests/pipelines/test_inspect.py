@@ -107,6 +107,7 @@ def test_no_dataset_or_a_broken_manifest_is_one_clear_line(small_dataset, break_
     root = small_dataset("row").root
     path = root / "manifest.json"
     document = json.loads(path.read_text(encoding="utf-8"))
+    del document["crc32c"]
     if break_it == "absent":
         path.unlink()
     elif break_it == "not json":

@@ -1,16 +1,23 @@
 """A dataset appears as a whole or not at all, and what a failed, killed or second run does to the one before it."""
 
+import errno
+import fcntl
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from pathlib import Path
 
 import google_crc32c
 import pytest
 
+from pipelines import claim
+from pipelines.claim import machine
 from pipelines.publication import Publication
 from pipelines.sink import ShardWriter
 from schemas.errors import CorruptDataset, EnvironmentProblem, OutputError
@@ -45,6 +52,12 @@ def publish(root, content, overwrite=True):
 
 def everything(root):
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+
+
+def aged(root, pattern, seconds=301):
+    """As if files had been written so much earlier."""
+    for path in root.glob(pattern):
+        os.utime(path, (path.stat().st_mtime - seconds,) * 2)
 
 
 def is_intact(root, content):
@@ -125,7 +138,7 @@ def test_a_killed_run_is_cleaned_up_or_completed_by_the_next(tmp_path, stage):
             if {stage!r} == "manifest":
                 publication._roll_forward = stop
             else:
-                publication._remove_orphans = stop
+                publication.Publication._remove_orphans = stop
             held.commit(manifest)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
@@ -145,6 +158,7 @@ def test_a_killed_run_is_cleaned_up_or_completed_by_the_next(tmp_path, stage):
     assert [dataset.verify(file).exists() for file in dataset.manifest.stored_files()] == [True, True]
     if stage == "manifest":
         assert (root / STAGED / dataset.manifest.run / "vocabulary" / "item_id.txt").exists()
+    aged(root, "train/part-*")
     # The next run cleans up before it begins; it fails, so what it found is what remains.
     with pytest.raises(RuntimeError), Publication(str(root), True):
         raise RuntimeError
@@ -164,13 +178,151 @@ def test_files_of_others_in_the_same_folder_are_left_alone(tmp_path):
     assert set(strangers) < set(everything(tmp_path))
 
 
-def test_orphans_of_dead_runs_are_removed(tmp_path):
+ZOMBIE = "20200101T000000-abcdef"
+
+
+@pytest.mark.parametrize("seconds", [299, 301])
+def test_orphans_are_removed_once_they_are_old(tmp_path, seconds):
+    """A young one may be of a run on another machine, whatever the clock there says."""
     publish(tmp_path, b"old")
-    name = "train/part-00000-of-00001-20200101T000000-abcdef-01234567.tfrecord"
-    (tmp_path / name).write_bytes(b"a late zombie wrote this")
-    (tmp_path / "_work" / "20200101T000000-abcdef").mkdir(parents=True)
+    shard, work = f"train/part-00000-of-00001-{ZOMBIE}-01234567.tfrecord", f"_work/{ZOMBIE}"
+    (tmp_path / shard).write_bytes(b"a late zombie wrote this")
+    (tmp_path / work).mkdir(parents=True)
+    for path in (shard, work):
+        aged(tmp_path, path, seconds)
+    publish(tmp_path, b"new")
+    assert ((tmp_path / shard).exists(), (tmp_path / work).exists()) == (seconds < 300,) * 2
+    (tmp_path / shard).unlink(missing_ok=True)
+    assert is_intact(tmp_path, b"new")
+
+
+def elsewhere(root, seconds, run=ZOMBIE):
+    """A run on another machine that showed life so long ago, and a shard it writes."""
+    sign, shard = root / "_work" / f"{run}.alive", root / "train" / f"part-00000-of-00001-{run}-01234567.tfrecord"
+    for path, text in ((sign, "other-host boot-1"), (shard, "half")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        aged(root, path.relative_to(root).as_posix(), seconds)
+    return sign, shard
+
+
+def test_a_run_on_another_machine_is_known_by_its_sign_of_life(tmp_path):
+    """The lock is free, as a shared file system may not pass it on."""
+    publish(tmp_path, b"old")
+    files = elsewhere(tmp_path, 250)
+    before = everything(tmp_path)
+    with pytest.raises(OutputError, match=rf"run {ZOMBIE} on other-host holds .* 250 s ago.*abandoned_after") as raised:
+        publish(tmp_path, b"new")
+    assert raised.value.exit_code == 4
+    assert everything(tmp_path) == before
+    with pytest.raises(OutputError), Publication(str(tmp_path), True, abandoned_after=251):
+        pass
+    with pytest.raises(RuntimeError), Publication(str(tmp_path), True, abandoned_after=249):
+        raise RuntimeError
+    assert not any(path.exists() for path in files)
+    assert is_intact(tmp_path, b"old")
+
+
+def test_a_sign_of_life_of_this_machine_is_nothing_without_the_lock(tmp_path):
+    """After kill -9 the next run here need not wait."""
+    sign, shard = elsewhere(tmp_path, 0)
+    sign.write_text(machine())
     publish(tmp_path, b"new")
     assert is_intact(tmp_path, b"new")
+    assert not shard.exists()
+
+
+def test_without_locks_a_sign_of_life_counts_on_this_machine_too(tmp_path, monkeypatch):
+    def refuse(lock, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with Publication(str(tmp_path), True) as held:
+        manifest = write(held, b"first")
+        with pytest.raises(OutputError, match=rf"run {held.run} on {platform.node()} holds"):
+            publish(tmp_path, b"second")
+        held.commit(manifest)
+    assert is_intact(tmp_path, b"first")
+    publish(tmp_path, b"third")
+    assert is_intact(tmp_path, b"third")
+
+
+def test_life_is_shown_while_a_run_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "SIGN_SECONDS", 0.02)
+    with Publication(str(tmp_path), True) as held:
+        sign = tmp_path / "_work" / f"{held.run}.alive"
+        assert sign.read_text() == machine()
+        aged(tmp_path, "_work/*.alive", 1000)
+        begun, end = sign.stat().st_mtime, time.monotonic() + 20
+        while sign.stat().st_mtime == begun:
+            assert time.monotonic() < end, "no sign of life in 20 s"
+            time.sleep(0.02)
+        assert time.time() - sign.stat().st_mtime < 500
+        held.commit(write(held, b"new"))
+    assert not sign.exists()
+    assert is_intact(tmp_path, b"new")
+
+
+def test_a_run_that_was_taken_for_dead_does_not_publish(tmp_path):
+    """It slept for longer than allowed, and another one cleaned up and wrote its own dataset."""
+    publish(tmp_path, b"old")
+    with (  # noqa: PT012
+        pytest.raises(OutputError, match=r"took .* over") as raised,
+        Publication(str(tmp_path), True) as held,
+    ):
+        manifest = write(held, b"sleeper")
+        (tmp_path / "_work" / f"{held.run}.alive").unlink()
+        held.commit(manifest)
+    assert raised.value.exit_code == 4
+    assert is_intact(tmp_path, b"old")
+
+
+def test_the_manifest_comes_after_all_that_it_names_is_on_the_disk(tmp_path, monkeypatch):
+    """What fsync has not seen may be gone after a power cut: shards, staged files, and the folders with their names."""
+    synced, at_rename = set(), {}
+    fsync, replace = os.fsync, Path.replace
+
+    def seen(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def renamed(path, target):
+        if Path(target).name == "manifest.json":
+            at_rename["synced"], at_rename["manifest"] = set(synced), path.stat().st_ino
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    monkeypatch.setattr(Path, "replace", renamed)
+    dataset = publish(tmp_path, b"new")
+    shard = dataset.path(dataset.manifest.splits["train"].shards[0])
+    words = dataset.path(dataset.manifest.vocabulary["item_id"])
+    assert {path.stat().st_ino for path in (shard, shard.parent, words)} | {at_rename["manifest"]} <= at_rename[
+        "synced"
+    ]
+    assert {path.stat().st_ino for path in (tmp_path, words.parent)} <= synced
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_two_runs_that_start_together(tmp_path, number):
+    """One of them writes, or one after the other; whichever is refused leaves nothing."""
+    start, ended = threading.Barrier(2), {}
+
+    def run(content):
+        start.wait(20)
+        try:
+            publish(tmp_path, content)
+            ended[content] = 0
+        except OutputError as error:
+            ended[content] = error.exit_code
+
+    threads = [threading.Thread(target=run, args=(content,)) for content in (b"one", b"two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(ended.values()) in ([0, 0], [0, 4])
+    winner = [content for content, code in ended.items() if code == 0]
+    assert any(is_intact(tmp_path, content) for content in winner)
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
@@ -218,8 +370,6 @@ def test_a_shard_that_differs_from_the_manifest_is_named(tmp_path):
 
 def test_a_lock_whose_maker_has_just_left_is_refused(tmp_path, monkeypatch):
     """Between opening the lock and holding it, the run that made it fails and removes it."""
-    import fcntl
-
     root = tmp_path / "out"
     original = fcntl.flock
 
@@ -241,3 +391,36 @@ def test_the_lock_dies_with_its_holder(tmp_path):
     publish(tmp_path, b"x")
     assert time.monotonic() - begun < 30
     assert os.listdir(tmp_path / "train") != []  # noqa: PTH208
+
+
+def test_sigterm_ends_a_command_tidily(tmp_path):
+    """A scheduler asks before it kills; then no other machine has to wait until the run counts as dead."""
+    root = tmp_path / "out"
+    code = f"""
+        import importlib.util, time
+        spec = importlib.util.spec_from_file_location("here", {__file__!r})
+        here = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(here)
+        from pipelines.commands import reporting_errors
+
+        with reporting_errors(False), here.Publication({str(root)!r}, False) as held:
+            here.write(held, b"new")
+            print("ready", flush=True)
+            try:
+                time.sleep(600)
+            except Exception:
+                print("taken for a failure of its own")
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert (root / "train").exists()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (143, "", "terminated; the output is as it was before\n")
+    assert not root.exists()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from schemas.errors import CorruptDataset, ProjectError
@@ -75,6 +76,32 @@ def test_a_changed_shard_is_an_error_that_names_it(copied, split):
         open_verified(str(copied.root))
     path.unlink()
     with pytest.raises(CorruptDataset, match=shard.path):
+        open_verified(str(copied.root))
+
+
+def test_no_changed_byte_is_trained_on(copied):
+    """Some of all bytes that the trainer reads, each changed alone; tests/pipelines/test_corruption.py has them all."""
+    from trainer.dataset import open_verified
+
+    manifest, rng = copied.manifest, np.random.default_rng(8)
+    shards = [shard for split in (*manifest.splits.values(), manifest.items) for shard in split.shards]
+    for file in (*shards, *manifest.vocabulary.values()):
+        path = copied.root / file.path
+        whole = path.read_bytes()
+        for position in rng.integers(0, len(whole), 20):
+            changed = bytearray(whole)
+            changed[position] ^= 1 << int(rng.integers(8))
+            path.write_bytes(changed)
+            with pytest.raises(CorruptDataset, match=path.name):
+                open_verified(str(copied.root))
+        path.write_bytes(whole)
+    path = copied.root / "manifest.json"
+    whole = manifest.serialized()
+    path.write_bytes(whole)
+    assert open_verified(str(copied.root)).manifest == manifest
+    assert b'"seed": 1,' in whole
+    path.write_bytes(whole.replace(b'"seed": 1,', b'"seed": 3,'))
+    with pytest.raises(CorruptDataset, match=r"manifest\.json"):
         open_verified(str(copied.root))
 
 
