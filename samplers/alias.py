@@ -35,8 +35,10 @@ class AliasTable:
     def pick(self, uniform: Floats) -> Ints:
         """Indices drawn with uniform numbers in [0, 1), of their shape."""
         scaled = uniform * len(self.mass)
-        column = np.minimum(scaled.astype(np.int64), len(self.mass) - 1)
-        return np.where(scaled - column < self.threshold[column], column, self.alias[column])
+        column = scaled.astype(np.int64)
+        np.minimum(column, len(self.mass) - 1, out=column)
+        scaled -= column
+        return np.where(scaled < self.threshold.take(column), column, self.alias.take(column))
 
 
 def alias_table(weights: npt.ArrayLike) -> AliasTable:
