@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.encoder --output DIR
 
-Measured are draws, exclusion of the click's own item, attributes, encoding, frames, checksums and writing: the two tasks
-of a job, `with_negatives` and `written`, as they are, without what Spark does around them (it hands over Arrow batches and
-sorts them in between). Both sides run in turn on one core, and their figures are medians of processor seconds, system's
-included: on a machine with other work, clicks by the wall say little. Our shards are also flushed to the disk, which the
-loop does not do and which costs no processor time. Every run checks that both files hold what they should.
+Measured are draws, exclusion of the click's own item, attributes, encoding, frames, checksums and writing: the two
+tasks of a job, `with_negatives` and `written`, as they are, without what Spark does around them (it hands over Arrow
+batches and sorts them in between). Both sides run in turn on one core, and their figures are medians of processor
+seconds, the system's included: on a machine with other work, seconds by the wall say little. Our shards are also
+flushed to the disk, which the loop does not do and which costs no processor time. Every run checks that both files hold
+what they should.
 """
 
 import json
@@ -25,7 +26,7 @@ from pipelines import negatives, records
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from tests.benchmarks import encoder_check, encoder_per_row
-from tests.benchmarks.encoder_input import Shop, batches, configuration, prepared, shop
+from tests.benchmarks.encoder_input import Shop, batches, prepared, shop
 
 COUNTS = (20, 100)
 CANDIDATES = 4_000_000  # negatives that ours draws a run
@@ -84,14 +85,8 @@ def _compared(folder: Path, whole: Shop, count: int, rounds: int) -> dict[str, A
     few = given.first(max(1, len(given.user) // LOOP_SHARE))
     runs: dict[str, list[Run]] = {"row": [], "block": [], "loop": []}
     found: dict[str, encoder_check.Candidates] = {}
-    with (
-        Publication(str(folder / f"row-{count}"), True) as one,
-        Publication(str(folder / f"block-{count}"), True) as two,
-    ):
-        plans = {}
-        for layout, publication in (("row", one), ("block", two)):
-            job_file = configuration(publication.root, layout, count)
-            plans[layout], vocabularies = prepared(whole, job_file, publication)
+    with Publication(str(folder), True) as publication:
+        plans, vocabularies = prepared(whole, publication, count)
         truth = encoder_check.Truth.of(whole, vocabularies)
         items, clicks = truth.for_loop(), truth.clicks(few)
         alias = encoder_per_row.Alias(items.probability)
@@ -105,6 +100,7 @@ def _compared(folder: Path, whole: Shop, count: int, rounds: int) -> dict[str, A
             runs["loop"].append(loop(folder / "loop.tfrecord", clicks, items, alias, count))
             if not number:
                 found["loop"] = encoder_check.candidates(runs["loop"][0].path, plans["row"].record)
+            runs["loop"][-1].path.unlink()
     for name, sample in (("row", given), ("block", given), ("loop", few)):
         truth.check(found[name], sample, count)
     found["row"].check_same(found["block"])

@@ -22,8 +22,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """user, time: [clicks]. item: [clicks, 1 + K] indices of ids. log_q: of rows alone. attributes: by name, one for each
-    of `of`, indices of ids; tags with the count of each. bytes: of the file.
+    """user, time: [clicks]. item: [clicks, 1 + K] indices of ids. log_q: of rows alone. bytes: of the file.
+
+    attributes: by name, one for each of `of`, which are indices of ids; tags with how many each has.
     """
 
     user: Ints

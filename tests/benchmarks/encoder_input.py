@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines import catalogue, encoding, job
 from pipelines.assembly import plan_for
-from pipelines.config import Config
+from pipelines.config import Config, record_spec
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from samplers import rng
@@ -84,8 +84,9 @@ def configuration(folder: Path, layout: str, negatives: int) -> Config:
     })  # fmt: skip
 
 
-def prepared(shop: Shop, job_file: Config, publication: Publication) -> tuple[Plan, dict[str, list[str]]]:
-    """(the plan that tasks are given, with the files they share in the work folder of `publication`; vocabularies)."""
+def prepared(shop: Shop, publication: Publication, negatives: int) -> tuple[dict[str, Plan], dict[str, list[str]]]:
+    """(plans of tasks by layout, with the files that they share in the work folder of `publication`; vocabularies)."""
+    job_file = configuration(publication.root, "row", negatives)
     keyed = shop.items.append_column("key", shop.items["item_id"]).append_column("title", shop.items["item_id"])
     checked = catalogue.checked_items(keyed, job_file.features, "items")
     counts = np.bincount(shop.item, minlength=shop.items.num_rows)
@@ -100,12 +101,11 @@ def prepared(shop: Shop, job_file: Config, publication: Publication) -> tuple[Pl
     fields = (encoding.resolved("user", job_file.features.user["user"], len(users), None),)
     plan = plan_for(job_file, publication, job.with_proposal(counted, job_file), fields, {"user": users}, "seconds")
     vocabularies["user"] = users
-    if plan.record.layout == "row":
-        return plan, vocabularies
-    order = np.sort(plan.order(click_keys(shop), 0))
+    blocks = record_spec(configuration(publication.root, "block", negatives), plan.record.user, plan.item_fields)
     path = publication.work / "boundaries-0.npy"
-    np.save(path, order[plan.record.clicks :: plan.record.clicks])
-    return dataclasses.replace(plan, boundaries=(str(path),)), vocabularies
+    np.save(path, np.sort(plan.order(click_keys(shop), 0))[blocks.clicks :: blocks.clicks])
+    block_plan = dataclasses.replace(plan, record=blocks, boundaries=(str(path),))
+    return {"row": plan, "block": block_plan}, vocabularies
 
 
 def click_keys(shop: Shop) -> rng.Keys:

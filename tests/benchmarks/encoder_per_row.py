@@ -1,8 +1,8 @@
 """What people write: a loop over clicks that builds one `tf.train.Example` each, for `tf.io.TFRecordWriter`.
 
-Written as fast as it stays plain. Negatives are drawn for thousands of clicks at once, from an alias table in numpy, and
-a draw that hit the click's own item is drawn again, so drawing is not what makes it slow. Attributes are looked up in
-Python lists by slices of numpy arrays turned into lists, as protobuf takes Python numbers fastest.
+Written as fast as it stays plain. Negatives are drawn for thousands of clicks at once, from an alias table in numpy,
+and a draw that hit the click's own item is drawn again, so drawing is not what makes it slow. Attributes are looked up
+in numpy arrays and turned into lists, as protobuf takes Python numbers fastest.
 """
 
 import itertools
