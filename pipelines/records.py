@@ -1,6 +1,6 @@
 """Puts records together from clicks with negatives, and writes them: the task behind each shard.
 
-Attributes come from the mapped catalogue by `take`, whole batches at a time; see `schemas.wire` for why that is fast.
+Attributes come from the mapped catalogue's tables, whole batches at a time; see `schemas.table` for why that is fast.
 """
 
 import math

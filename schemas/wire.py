@@ -1,8 +1,8 @@
 """Protocol-buffer wire pieces of `tf.train.Example`, whole columns at a time.
 
 On the wire a packed repeated field is the concatenation of its values' encodings, so each value is encoded once, as a
-fragment, and a record's payload is a run of fragments: `take` of an Arrow array copies them in C++, and the payload of
-every record is then a change of offsets, not a copy. Measured at 8 to 10 times per-row `tf.train.Example`.
+fragment, and a record's payload is a run of fragments: `take` of a table copies them in C++, and the payload of every
+record is then a change of offsets, not a copy. tests/benchmarks/encoder.py holds it against per-row `tf.train.Example`.
 
     Example  = 0A len Features ;  Features = (0A len Entry)* ;  Entry = 0A len key 12 len Feature
     Feature  = 0A len BytesList | 12 len FloatList | 1A len Int64List ;  packed lists are 0A len payload
@@ -120,9 +120,7 @@ def example_headers(features_bytes: Ints) -> pa.LargeBinaryArray:
 
 
 def distinct_sizes(sizes: Ints) -> tuple[Ints, Ints]:
-    """(each size once, rising; which of them each is). Small ones are marked in a table, as sorting costs ten times
-    as much.
-    """
+    """(each size once, rising; which of them each is); by a table where it is small, as sorting costs much more."""
     most = int(sizes.max(initial=0))
     if most > 16 * len(sizes):
         return np.unique(sizes, return_inverse=True)
