@@ -80,7 +80,8 @@ def digest(records: Iterable[Any]) -> int:
     """Sum of the records' hashes modulo 2^128."""
     hashed = b"".join(map(xxhash.xxh3_128_digest, records))
     words = np.frombuffer(hashed, ">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
-    return sum(word << shift for word, shift in zip(words.tolist(), (96, 64, 32, 0), strict=True)) % DIGEST_MODULUS
+    total: int = sum(word << shift for word, shift in zip(words.tolist(), (96, 64, 32, 0), strict=True))
+    return total % DIGEST_MODULUS
 
 
 def unwritable(path: Path, error: OSError) -> EnvironmentProblem:
