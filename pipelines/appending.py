@@ -16,7 +16,7 @@ from pipelines import words
 from pipelines.assembly import content_digest
 from pipelines.config import Config
 from pipelines.rejects import Used
-from pipelines.sink import DIGEST_MODULUS
+from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
 from samplers.goodness import upper_gamma
 from schemas import configuration
 from schemas.errors import ConfigurationError, DataError, ProjectError
@@ -88,6 +88,11 @@ def check_inputs(
     inputs, digests = before.statistics.get("inputs"), before.statistics.get("digests")
     if not isinstance(inputs, dict) or not isinstance(digests, dict):
         raise DataError("--epoch-from: the dataset does not say what it was made from; write it anew")
+    if before.digest_algorithm != DIGEST_ALGORITHM:
+        raise DataError(
+            f"--epoch-from: the dataset's digest sums {before.digest_algorithm} and this version's {DIGEST_ALGORITHM}, "
+            "so what was written cannot be compared; write the dataset anew"
+        )
     different = [name for name in used.hashes if inputs.get(name) != used.hashes[name]]
     vocabulary = {name: (file.bytes, file.crc32c) for name, file in before.vocabulary.items()}
     if digests["items"] != f"{items_digest:x}" or before.record != record:

@@ -21,7 +21,7 @@ from pipelines.parts import Ledger
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from pipelines.rejects import Used
-from pipelines.sink import DIGEST_MODULUS, ShardWriter
+from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS, ShardWriter
 from pipelines.split import SPLITS
 from pipelines.training_examples import Examples
 from schemas import codec, wire
@@ -30,7 +30,7 @@ from schemas.metadata import schema_pbtxt
 from schemas.record import Field
 
 ITEMS_A_STEP = 1 << 16
-_PACKAGES = ("pyspark", "pyarrow", "numpy", "google-crc32c", "pydantic")
+_PACKAGES = ("pyspark", "pyarrow", "numpy", "google-crc32c", "pydantic", "xxhash")
 
 
 def plan_for(
@@ -129,6 +129,7 @@ def assembled(
         config=config.model_dump(mode="json", exclude_none=True),
         seed=plan.seed,
         content_digest=content_digest(digests, vocabularies),
+        digest_algorithm=DIGEST_ALGORITHM,
         time_unit=used.time_unit,
         proposal=parts.proposal_report(
             config, draws.ledger, draws.observed, draws.expected, sum(row["without_draws"] for row in rows)
@@ -150,7 +151,7 @@ def assembled(
 
 def content_digest(digests: Mapping[str, int], vocabularies: Mapping[str, StoredFile]) -> str:
     """SHA-256 over the digests of each split, the items and the vocabularies; shards and their order do not matter."""
-    parts = [f"{name} {digests[name]:x}" for name in (*SPLITS, "items")]
+    parts = [DIGEST_ALGORITHM, *(f"{name} {digests[name]:x}" for name in (*SPLITS, "items"))]
     parts += [f"vocabulary {name} {file.bytes} {file.crc32c}" for name, file in sorted(vocabularies.items())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

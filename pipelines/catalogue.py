@@ -30,8 +30,10 @@ from samplers.same_attribute import Groups
 from samplers.unique import ONE, UniquePools
 from samplers.unique_clicks import UniqueClicks
 from samplers.unique_line import Line
+from schemas import wire
 from schemas.errors import DataError
 from schemas.record import Field
+from schemas.table import Table
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -138,6 +140,17 @@ class Catalogue:
             self.table[field.name].chunk(0),
             self.table[lengths].chunk(0) if lengths in self.table.column_names else None,
         )
+
+    @functools.cached_property
+    def tables(self) -> dict[str, Table]:
+        """What records take items from: a table of the values of each feature, of lengths, and of `index` itself."""
+        fragments = {"index": wire.int_fragments(np.arange(len(self)))}
+        for field in self.fields:
+            found = self.fragments(field)
+            fragments[field.name] = found.values
+            if found.lengths is not None:
+                fragments[f"{field.name}.lengths"] = found.lengths
+        return {name: Table(found) for name, found in fragments.items()}
 
     @functools.cached_property
     def proposal(self) -> CatalogueProposal:

@@ -1,6 +1,6 @@
 """Puts records together from clicks with negatives, and writes them: the task behind each shard.
 
-Attributes come from the mapped catalogue by `take`, whole batches at a time; see `schemas.wire` for why that is fast.
+Attributes come from the mapped catalogue's tables, whole batches at a time; see `schemas.table` for why that is fast.
 """
 
 import math
@@ -130,7 +130,6 @@ class _Builder:
         self.proposal = catalogue.proposal
         self.ledger = Ledger.of(plan, catalogue)
         self.cells = self.ledger.cells
-        self.item_fragments = {field.name: catalogue.fragments(field) for field in self.spec.item}
         self.clicks = self.without_draws = 0
         self.negatives = np.zeros(self.ledger.observed_size, np.int64)
         self.positives = np.zeros(len(self.cells), np.int64)
@@ -233,7 +232,7 @@ class _Builder:
             "history.index": wire.regrouped(wire.int_fragments(table), table_starts),
         }
         for name in self.spec.history:
-            payloads |= _feature(f"history.{name}", self.item_fragments[name].take(table), table_starts)
+            payloads |= self._taken("history", name, table, table_starts)
         return payloads
 
     def _shared_pool(
@@ -287,14 +286,16 @@ class _Builder:
         negatives = chunk.lists("negatives")[0].reshape(-1, self.spec.negatives)
         if self.plan.in_batch and starts is not None:
             negatives = self._from_blocks(chunk, negatives, drawn, epoch, starts)
-        candidates = np.concatenate([chunk.values("positive")[:, None], negatives], axis=1).astype(np.int64)
+        candidates = np.empty((len(chunk), 1 + self.spec.negatives), np.int64)
+        candidates[:, 0], candidates[:, 1:] = chunk.values("positive"), negatives
         mask = np.ones(candidates.shape, np.int64)
         mask[~drawn, 1:] = 0
         self.without_draws += int((~drawn).sum())
+        some = slice(None) if drawn.all() else drawn
         taken = np.zeros((0, 0), np.int64)
         if self.spec.log_q == "candidate":
-            taken = chunk.lists("taken")[0].reshape(len(chunk), -1)[drawn]
-        self.negatives += self.ledger.observed(candidates[drawn, 0], negatives[drawn], taken)
+            taken = chunk.lists("taken")[0].reshape(len(chunk), -1)[some]
+        self.negatives += self.ledger.observed(candidates[some, 0], negatives[some], taken)
         return candidates, mask
 
     def _from_blocks(
@@ -324,9 +325,9 @@ class _Builder:
 
     def _items(self, items: Ints, starts: Ints) -> Payloads:
         """item.<feature> and item.index of runs of items."""
-        payloads = {"item.index": wire.regrouped(wire.int_fragments(items), starts)}
-        for name, fragments in self.item_fragments.items():
-            payloads |= _feature(f"item.{name}", fragments.take(items), starts)
+        payloads = self._taken("item", "index", items, starts)
+        for field in self.spec.item:
+            payloads |= self._taken("item", field.name, items, starts)
         return payloads
 
     def _clicks(self, chunk: Chunk, starts: Ints) -> Payloads:
@@ -346,12 +347,11 @@ class _Builder:
         payloads: Payloads = {}
         items, offsets = chunk.lists("history")
         for name in self.spec.history:
-            payloads |= _feature(f"history.{name}", self.item_fragments[name].take(items), offsets)
+            payloads |= self._taken("history", name, items, offsets)
         return payloads
 
-
-def _feature(key: str, fragments: Any, starts: Ints) -> Payloads:
-    payloads = {key: wire.regrouped(fragments.values, starts)}
-    if fragments.lengths is not None:
-        payloads[f"{key}.lengths"] = wire.regrouped(fragments.lengths, starts)
-    return payloads
+    def _taken(self, side: str, feature: str, items: Ints, starts: Ints) -> Payloads:
+        """One feature of runs of items, under the keys that `side` has for it."""
+        tables = self.catalogue.tables
+        names = [name for name in (feature, f"{feature}.lengths") if name in tables]
+        return {f"{side}.{name}": wire.regrouped(tables[name].take(items), starts) for name in names}

@@ -1,25 +1,30 @@
 """Writes shards: frames, compression, checksums, and a digest that does not depend on the order of records.
 
 A shard's name carries the run and the attempt, so no attempt ever writes over another; what a task returns says which
-of them counts. The digest of a set of records is the sum of their BLAKE2b-128 modulo 2^128.
+of them counts. The digest of a set of records is the sum of their XXH3-128 modulo 2^128: it tells datasets apart that
+differ by chance or by a fault, which is what it is for, at a twentieth of what a cryptographic hash costs; it is no
+protection against somebody who makes records to fit.
 """
 
 import contextlib
-import hashlib
 import os
 import uuid
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
+import xxhash
 
-from schemas import tfrecord
+from schemas import tfrecord, wire
 from schemas.errors import EnvironmentProblem
 from schemas.manifest import sync_folder
 
 DIGEST_MODULUS = 1 << 128
+DIGEST_ALGORITHM = "xxh3-128"
 _GZIP_LEVEL = 1  # 79 MB/s against 23 MB/s at level 6, for a tenth more bytes
 
 
@@ -40,10 +45,10 @@ class ShardWriter:
 
     def write(self, records: pa.LargeBinaryArray) -> None:
         """Appends serialized records."""
-        plain = records.to_pylist()
-        self.records += len(plain)
-        self.digest = (self.digest + digest(plain)) % DIGEST_MODULUS
-        data = tfrecord.frames(plain)
+        slices = wire.slices_of(records)
+        self.records += len(slices)
+        self.digest = (self.digest + digest(slices)) % DIGEST_MODULUS
+        data = tfrecord.framed(records, slices)
         self._append(self._compressor.compress(data) if self._compressor else data)
 
     def close(self) -> None:
@@ -73,10 +78,12 @@ class ShardWriter:
         self.crc32c = google_crc32c.extend(self.crc32c, data)
 
 
-def digest(records: Iterable[bytes]) -> int:
+def digest(records: Iterable[Any]) -> int:
     """Sum of the records' hashes modulo 2^128."""
-    hashed = (hashlib.blake2b(record, digest_size=16).digest() for record in records)
-    return sum(int.from_bytes(value, "little") for value in hashed) % DIGEST_MODULUS
+    hashed = b"".join(map(xxhash.xxh3_128_digest, records))
+    words = np.frombuffer(hashed, ">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
+    total: int = sum(word << shift for word, shift in zip(words.tolist(), (96, 64, 32, 0), strict=True))
+    return total % DIGEST_MODULUS
 
 
 def unwritable(path: Path, error: OSError) -> EnvironmentProblem:

@@ -39,7 +39,7 @@ class Cells:
             return cls(np.arange(len(probability)), probability)
         cell = np.minimum((np.cumsum(probability) * MOST_CELLS).astype(np.int64), MOST_CELLS - 1)
         _, cell = np.unique(cell, return_inverse=True)
-        return cls(cell, np.bincount(cell, probability).astype(np.float64))
+        return cls(cell.astype(np.int16), np.bincount(cell, probability).astype(np.float64))
 
     def counts(self, items: Ints) -> Ints:
         """[cells] how many of these items lie in each."""

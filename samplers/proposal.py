@@ -4,6 +4,7 @@ A strategy over the whole catalogue turns training counts into weights (`sampler
 strategies is again one distribution, so it costs one table and its probabilities are right for the sum.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,8 +74,14 @@ class CatalogueProposal:
         return self.items(rng.positions(keys, counters))
 
     def log_expected(self, items: Ints, count: int) -> Floats:
+        return math.log(count) + self._log_q[items]
+
+    @functools.cached_property
+    def _log_q(self) -> Floats:
+        """[items] kept, as each is asked for many times and a logarithm costs several times a look-up."""
         with np.errstate(divide="ignore"):
-            return math.log(count) + np.log(self.mass[items] / self.one)
+            logs: Floats = np.log(self.mass / self.one)
+        return logs
 
 
 def proposal(

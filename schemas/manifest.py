@@ -88,6 +88,7 @@ class Manifest:
     timings_seconds: dict[str, float] = field(default_factory=dict)
     run: str = ""
     created: str = ""
+    digest_algorithm: str = "blake2b-128"  # of manifests that do not say it, as they came before there was another
     format_version: int = FORMAT_VERSION
 
     @property
@@ -106,7 +107,10 @@ class Manifest:
         document = dataclasses.asdict(self) | {"record": self.record.to_json()}
         document["layout"] = self.record.layout
         document["schema_fingerprint"] = self.schema_fingerprint
-        order = ("format_version", "schema_fingerprint", "content_digest", "created", "run", "layout", "seed")
+        order = (
+            "format_version", "schema_fingerprint", "content_digest", "digest_algorithm", "created", "run", "layout",
+            "seed",
+        )  # fmt: skip
         return {name: document.pop(name) for name in order} | document
 
     def serialized(self) -> bytes:

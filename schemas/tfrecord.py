@@ -6,12 +6,17 @@ The format of TensorFlow's `tf.io.TFRecordWriter` and Beam's `tfrecordio`, witho
 Spark worker eight seconds. Reading checks both CRCs and bounds the length, so hostile bytes cost no memory.
 """
 
+import functools
 import struct
-from collections.abc import Iterable, Iterator
-from typing import IO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
 
 import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from schemas import wire
 from schemas.errors import CorruptDataset
 
 FRAME_BYTES = 16
@@ -28,15 +33,39 @@ def masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def _header(length: int) -> bytes:
+    packed = _LENGTH.pack(length)
+    return packed + _CRC.pack(masked_crc32c(packed))
+
+
 def frame(record: bytes) -> bytes:
     """One record with its header and footer."""
-    length = _LENGTH.pack(len(record))
-    return b"".join((length, _CRC.pack(masked_crc32c(length)), record, _CRC.pack(masked_crc32c(record))))
+    return b"".join((_header(len(record)), record, _CRC.pack(masked_crc32c(record))))
 
 
 def frames(records: Iterable[bytes]) -> bytes:
     """Several framed records, back to back."""
     return b"".join(frame(record) for record in records)
+
+
+def framed(records: pa.LargeBinaryArray, slices: Sequence[Any]) -> pa.Buffer:
+    """The bytes of a file that holds these records; `slices` are the same, one by one.
+
+    Copies every record once: it costs less than to frame each in Python.
+    """
+    lengths = wire.lengths_of(records)
+    distinct, place = wire.distinct_sizes(lengths)
+    headers = pa.array([_header(length) for length in distinct.tolist()], pa.large_binary())
+    crcs = np.fromiter(map(google_crc32c.value, slices), np.uint32, len(slices))
+    masked = ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK_DELTA)
+    footers = wire.binary_array(masked.astype("<u4"), np.arange(0, masked.nbytes + 1, 4))
+    empty = pa.scalar(b"", pa.large_binary())
+    joined = pc.binary_join_element_wise(headers.take(pa.array(place)), records, footers, empty)
+    offsets, data = wire.buffers_of(joined)
+    return data.slice(
+        int(offsets[0]), int(offsets[-1] - offsets[0])
+    )  # Arrow's buffers may be longer than what is in them
 
 
 def read_frames(stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pipelines import appending
 from pipelines.config import Config
 from pipelines.progress import Progress
+from pipelines.rejects import Used
 from samplers.goodness import upper_gamma
 from schemas import configuration
 from schemas.errors import ConfigurationError, DataError
@@ -163,6 +164,17 @@ def test_a_failed_append_leaves_the_dataset_as_it_was(spark, first_set, monkeypa
     with pytest.raises(KeyboardInterrupt):
         append(spark, document, epoch_from=1, epochs=2)
     assert files(root) == before
+
+
+def test_digests_of_two_kinds_are_never_compared(small_dataset):
+    root = small_dataset("row").root
+    document = json.loads((root / "manifest.json").read_text())
+    del document["digest_algorithm"]  # as it was before there was a choice
+    (root / "manifest.json").write_text(json.dumps(document))
+    before = Dataset.open(root).manifest
+    before.statistics.update(inputs={}, digests={"items": "0"})
+    with pytest.raises(DataError, match=r"sums blake2b-128 and this version's xxh3-128.*write the dataset anew"):
+        appending.check_inputs(before, Used(0.0), before.record, 0, before.vocabulary)
 
 
 @pytest.mark.parametrize("stage", ["shards", "manifest"])

@@ -9,6 +9,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 
 from pipelines import sink
 from schemas import tfrecord
@@ -37,6 +38,11 @@ def test_the_digest_knows_every_record_but_not_their_order():
     flipped = RECORDS[3][:-1] + bytes([RECORDS[3][-1] ^ 1])
     others: list = [[*RECORDS[:3], flipped], RECORDS[:3], [*RECORDS, RECORDS[0]], [*RECORDS[:3], b"x"], []]
     assert len({whole, *map(sink.digest, others)}) == 6
+
+
+def test_the_digest_is_the_sum_of_each_records_hash():
+    hashes = [xxhash.xxh3_128(record).intdigest() for record in RECORDS * 300]
+    assert sink.digest(RECORDS * 300) == sum(hashes) % (1 << 128)
 
 
 def test_two_attempts_at_one_shard_never_share_a_name(tmp_path):

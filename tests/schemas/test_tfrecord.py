@@ -3,9 +3,10 @@
 import io
 import struct
 
+import pyarrow as pa
 import pytest
 
-from schemas import tfrecord
+from schemas import tfrecord, wire
 from schemas.errors import CorruptDataset
 
 RECORDS = [b"", b"a", b"\x00" * 1000, bytes(range(256)) * 40]
@@ -17,6 +18,12 @@ def read(data, **options):
 
 def test_what_is_framed_comes_back():
     assert read(tfrecord.frames(RECORDS)) == RECORDS
+
+
+def test_many_records_are_framed_as_each_is():
+    for records in (RECORDS, [], [b"", b""], [bytes(n) for n in range(300)]):
+        array = pa.array([b"before", *records], pa.large_binary())[1:]
+        assert tfrecord.framed(array, wire.slices_of(array)).to_pybytes() == tfrecord.frames(records)
 
 
 @pytest.mark.tf
