@@ -344,6 +344,8 @@ class _Builder:
     def _histories(self, chunk: Chunk) -> Payloads:
         """history.* of single clicks."""
         payloads: Payloads = {}
+        if not self.spec.history:
+            return payloads
         items, offsets = chunk.lists("history")
         for name in self.spec.history:
             payloads |= _feature(f"history.{name}", self.item_fragments[name].take(items), offsets)
