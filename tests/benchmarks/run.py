@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="tiny sizes: whether it works, not how fast it is")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--limit-seconds", type=float, default=whole_job.LIMIT_SECONDS, help="of one run of a program")
+    parser.add_argument("--stock", action="store_true", help="run the others without pipelines/spark_conf's JVM option")
     arguments = parser.parse_args()
     work: Path = arguments.output.absolute() / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def main() -> None:
     say("two minutes at most" if arguments.small else "about half an hour on two quiet cores; each line is a run")
     measured: dict[str, Callable[[], Any]] = {
         "encoder": lambda: importlib.import_module("tests.benchmarks.encoder").measure(),
-        "whole": lambda: whole_job.measure(work, scale.whole, say, arguments.limit_seconds),
+        "whole": lambda: whole_job.measure(work, scale.whole, say, arguments.limit_seconds, arguments.stock),
         "growth": lambda: growth.measure(work, scale.growth, scale.skewed, say),
         "layouts": lambda: layouts.measure(work, scale.layouts, arguments.movies, say),
     }

@@ -5,6 +5,9 @@ the power 0.75, never the click's own item, without histories, and write shuffle
 attributes of each candidate and log_q; `ours, block` is the same content in the product's own layout. What each wrote
 is read back and checked the first time. Ours does more that is not asked of the others: it counts rejected rows, builds
 vocabularies by frequency, keeps a digest, checksums, a catalogue, and a test of its own draws.
+
+All run with pipelines/spark_conf, which spares short jobs the JVM's second compiler; with `stock` the others have the
+JVM as it comes, as their users would.
 """
 
 import shutil
@@ -55,7 +58,9 @@ class Run:
         }  # fmt: skip
 
 
-def measure(folder: Path, sizes: dict[int, int], say: Say, limit_seconds: float = LIMIT_SECONDS) -> dict[str, Any]:
+def measure(
+    folder: Path, sizes: dict[int, int], say: Say, limit_seconds: float = LIMIT_SECONDS, stock: bool = False
+) -> dict[str, Any]:
     """{rows, ratios} of all programs for numbers of clicks with their repetitions; a work folder is used and kept."""
     rows = []
     for clicks, repetitions in sizes.items():
@@ -65,7 +70,7 @@ def measure(folder: Path, sizes: dict[int, int], say: Say, limit_seconds: float 
             for name, run in runs.items():
                 output = folder / name.replace(", ", "-").replace(" ", "-")
                 shutil.rmtree(output, ignore_errors=True)
-                usage = _once(name, log, output, limit_seconds)
+                usage = _once(name, log, output, limit_seconds, stock)
                 run.usages.append(usage)
                 outcome = f"{usage.seconds:.1f} s, {usage.cpu_seconds:.0f} s of processors"
                 if not usage.ended:
@@ -78,7 +83,7 @@ def measure(folder: Path, sizes: dict[int, int], say: Say, limit_seconds: float 
                 say(f"whole job, {clicks:,} clicks, {name}: {outcome}")
                 shutil.rmtree(output, ignore_errors=True)
         rows += [run.row() for run in runs.values()]
-    return {"items": ITEMS, "negatives": COUNT, "rows": rows, "ratios": ratios(rows)}
+    return {"items": ITEMS, "negatives": COUNT, "stock": stock, "rows": rows, "ratios": ratios(rows)}
 
 
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -93,11 +98,14 @@ def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _once(name: str, log: Path, output: Path, limit_seconds: float) -> Usage:
+def _once(name: str, log: Path, output: Path, limit_seconds: float, stock: bool) -> Usage:
     if name in OURS:
         return Job(log, output, COUNT, OURS[name]).run(limit_seconds)
     inputs = [str(log / "clicks.parquet"), str(log / "items.parquet"), str(output), str(COUNT)]
-    return watched(["spark-submit", str(FOLDER / OTHERS[name]), *inputs], output.with_suffix(".log"), limit_seconds)
+    java = ["--driver-java-options", "-XX:+TieredCompilation"] if stock else []
+    return watched(
+        ["spark-submit", *java, str(FOLDER / OTHERS[name]), *inputs], output.with_suffix(".log"), limit_seconds
+    )
 
 
 def _inspect(name: str, log: Path, output: Path, run: Run) -> None:
