@@ -65,7 +65,7 @@ def main() -> None:
 
     say("two minutes at most" if arguments.small else "about half an hour on two quiet cores; each line is a run")
     measured: dict[str, Callable[[], Any]] = {
-        "encoder": lambda: importlib.import_module("tests.benchmarks.encoder").measure(),
+        "encoder": lambda: encoder(work / "encoder", 1 if arguments.small else 5),
         "whole": lambda: whole_job.measure(work, scale.whole, say, arguments.limit_seconds, arguments.stock),
         "growth": lambda: growth.measure(work, scale.growth, scale.skewed, say),
         "layouts": lambda: layouts.measure(work, scale.layouts, arguments.movies, say),
@@ -78,6 +78,13 @@ def main() -> None:
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")
     print("\n" + report.write(found, arguments.output))
     say(f"written to {arguments.output}: bench.md, bench.json, bench.html, *.svg")
+
+
+def encoder(folder: Path, rounds: int) -> dict[str, Any]:
+    """The encoder's figures; loaded only here, as it brings TensorFlow with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = importlib.import_module("tests.benchmarks.encoder").measure(folder, rounds=rounds)
+    return found
 
 
 def machine() -> dict[str, Any]:
