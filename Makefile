@@ -10,6 +10,8 @@ DATASET ?= ml-100k
 SEEDS ?= 5
 COMPARE ?= ml-100k
 PYTEST_ARGS ?=
+SMALL ?=
+BENCH_ARGS ?=
 
 , := ,
 VENV := .venv
@@ -28,7 +30,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.
 unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup train test test-cluster dist lint format quality peers compare compare-negatives clean java known-dataset known-comparison
+.PHONY: help setup train test test-cluster dist lint format quality bench peers compare compare-negatives clean java known-dataset \
+    known-comparison
 
 # A source fetched and made into a dataset: (its name, the folder below out/, options).
 define produce
@@ -68,6 +71,11 @@ format: $(INSTALLED) ## rewrite the sources the way lint wants them
 
 quality: out/ml-100k/manifest.json ## MovieLens-100k over SEEDS=5 seeds: mean and deviation of the metrics
 	@python -m trainer quality --data out/ml-100k --config trainer/examples/ml-100k.yaml --seeds $(SEEDS) --output out/quality
+
+bench: java ## time and memory: the encoder, whole jobs of others, growth, layouts; 30 minutes, SMALL=1 two
+	@python -m pipelines.sources ml-100k --output data/ml-100k
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m tests.benchmarks.run --movies data/ml-100k \
+	    --output out/bench$(if $(SMALL),-small --small,) $(BENCH_ARGS)
 
 peers: out/ml-100k/manifest.json build/peers/.installed ## DeepMatch, keras-rs, EASE on the same held-out clicks, SEEDS=5 seeds; 20 minutes
 	@python -m tests.benchmarks.peers.run --data out/ml-100k --output out/peers --seeds $(SEEDS) \

@@ -65,6 +65,7 @@ def plan_for(
         first_epoch=first_epoch,
         examples_per_user=config.examples.per_user or 0,
         unique=config.unique,
+        held_out=config.split.kind != "none",
         user_vocabularies=vocabulary_path,
         session_gap=0 if config.clicks.session_gap is None else in_unit(config.clicks.session_gap, time_unit),
         dependent=parts.dependent(config),

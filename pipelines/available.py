@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.inputs import unit_by_size
 from samplers.availability import ALWAYS, NEVER
 from schemas.errors import DataError
 from schemas.manifest import PER_SECOND
@@ -61,6 +60,8 @@ def _converted(values: pa.Array, name: str, unit: str, guessed: bool) -> pa.Arra
         micros = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
         numbers = -(-pc.fill_null(micros, 0).to_numpy() // step)
         return pa.array(numbers, mask=pc.is_null(micros).to_numpy(zero_copy_only=False))
+    from pipelines.inputs import unit_by_size  # a task needs neither that nor pydantic behind it
+
     large = pc.drop_null(values).to_numpy()
     large = large[large > 10**8]
     typical = int(np.sort(large)[len(large) // 2]) if len(large) else 0

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import available, encoding, mapped_files
-from pipelines.config import Features
 from pipelines.encoding import Fragments
 from samplers.availability import Availability
 from samplers.inversion import CELLS, InversionTable
@@ -34,6 +33,9 @@ from schemas import wire
 from schemas.errors import DataError
 from schemas.record import Field
 from schemas.table import Table
+
+if TYPE_CHECKING:  # a task needs no pydantic
+    from pipelines.config import Features
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -57,7 +59,7 @@ class CheckedItems:
         return replace(self, table=available.in_unit(self.table, unit, guessed))
 
 
-def checked_items(table: pa.Table, features: Features, where: str) -> CheckedItems:
+def checked_items(table: pa.Table, features: "Features", where: str) -> CheckedItems:
     """Sorts items by `key` and sets aside those without a key, with one that is taken, or with unusable numbers.
 
     Args:
@@ -278,7 +280,7 @@ def _of_one(inclusion: Floats) -> Ints:
     return whole
 
 
-def build(items: CheckedItems, counts_by_number: Ints, features: Features) -> tuple[Catalogue, dict[str, list[str]]]:
+def build(items: CheckedItems, counts_by_number: Ints, features: "Features") -> tuple[Catalogue, dict[str, list[str]]]:
     """(catalogue, vocabularies by feature) of the checked items and their training clicks [items, by number]."""
     order = np.lexsort((np.arange(len(counts_by_number)), -counts_by_number))
     index_of_number = np.empty_like(order)

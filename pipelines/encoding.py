@@ -7,6 +7,7 @@ one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,10 @@ import pyarrow.compute as pc
 
 from schemas import wire
 from schemas.errors import DataError
-from schemas.features import Buckets, FeatureSpec, Plain, Vocabulary
 from schemas.record import Field
+
+if TYPE_CHECKING:  # a task needs no pydantic
+    from schemas.features import FeatureSpec, Vocabulary
 
 Ints = npt.NDArray[np.int64]
 
@@ -36,18 +39,18 @@ class Fragments:
         return Fragments(self.values.take(index), None if self.lengths is None else self.lengths.take(index))
 
 
-def check_type(name: str, spec: FeatureSpec, column: pa.DataType, where: str) -> None:
+def check_type(name: str, spec: "FeatureSpec", column: pa.DataType, where: str) -> None:
     """Raises a DataError where a column's type cannot be encoded as the spec asks."""
     is_list = pa.types.is_list(column) or pa.types.is_large_list(column) or pa.types.is_fixed_size_list(column)
     value = column.value_type if is_list else column
     number = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_decimal(value)
     plain_text = pa.types.is_string(value) or pa.types.is_large_string(value)
     if spec.shape == "scalar" and is_list:
-        advice = "shape: list" if isinstance(spec, Vocabulary) else "shape: [n]"
+        advice = "shape: list" if spec.encode == "vocabulary" else "shape: [n]"
         raise DataError(f"{where}: feature {name!r} expects one value a row, the column is {column}; give it {advice}")
     if spec.shape != "scalar" and not is_list:
         raise DataError(f"{where}: feature {name!r} expects lists, the column is {column}; leave its shape out")
-    if isinstance(spec, Vocabulary):
+    if spec.encode == "vocabulary":
         if not (number or plain_text or pa.types.is_boolean(value) or pa.types.is_date(value)):
             raise DataError(
                 f"{where}: feature {name!r} expects text or numbers for its vocabulary, the column is {column}"
@@ -87,9 +90,9 @@ def flat_lists(column: pa.Array) -> tuple[pa.Array, Ints]:
     return values.filter(kept), owners.filter(kept).to_numpy().astype(np.int64)
 
 
-def value_weights(spec: Vocabulary, column: pa.Array, weights: Ints) -> pa.Table:
+def value_weights(shape: str, column: pa.Array, weights: Ints) -> pa.Table:
     """value (text), weight: the training clicks behind each value of one feature; values without any are left out."""
-    if spec.shape == "list":
+    if shape == "list":
         values, owners = flat_lists(column)
         weights = weights[owners]
     else:
@@ -99,7 +102,7 @@ def value_weights(spec: Vocabulary, column: pa.Array, weights: Ints) -> pa.Table
     return table.group_by("value").aggregate([("weight", "sum")]).rename_columns(["value", "weight"])
 
 
-def vocabulary(spec: Vocabulary, frequencies: pa.Table) -> list[str]:
+def vocabulary(spec: "Vocabulary", frequencies: pa.Table) -> list[str]:
     """Values by index: the placeholder, then by falling weight; ties by value, as numbers where all are numbers."""
     values = frequencies["value"].to_pylist()
     weights = frequencies["weight"].to_pylist()
@@ -129,26 +132,28 @@ def quantile_boundaries(values: npt.NDArray[np.float64], quantiles: int) -> tupl
     return tuple(float(value) for value in np.unique(np.quantile(finite, np.arange(1, quantiles) / quantiles)))
 
 
-def resolved(name: str, spec: FeatureSpec, size: int, boundaries: Sequence[float] | None) -> Field:
+def resolved(name: str, spec: "FeatureSpec", size: int, boundaries: Sequence[float] | None) -> Field:
     """The field that a spec becomes, once its vocabulary's size or its boundaries are known."""
     column = spec.column or name
-    if isinstance(spec, Vocabulary):
+    if spec.encode == "vocabulary":
         return Field(name, "vocabulary", column, spec.shape, size)
-    if isinstance(spec, Buckets):
+    if spec.encode == "buckets":
         return Field(name, "buckets", column, "scalar", len(boundaries or ()) + 2, tuple(boundaries or ()))
     return Field(name, "none", column, "scalar" if spec.shape == "scalar" else spec.shape[0], 0, None, spec.default)
 
 
-def learned(name: str, spec: FeatureSpec, column: pa.Array, weights: Ints) -> tuple[Field, list[str] | None, Fragments]:
+def learned(
+    name: str, spec: "FeatureSpec", column: pa.Array, weights: Ints
+) -> tuple[Field, list[str] | None, Fragments]:
     """(field, vocabulary, fragments) of a column whose rows are all there is to learn from.
 
     Args:
       weights: [rows] training clicks behind each; rows without any are encoded, but teach nothing.
     """
-    values, boundaries = None, spec.boundaries if isinstance(spec, Buckets) else None
-    if isinstance(spec, Vocabulary):
-        values = vocabulary(spec, value_weights(spec, column, weights))
-    elif isinstance(spec, Buckets) and spec.quantiles is not None:
+    values, boundaries = None, spec.boundaries if spec.encode == "buckets" else None
+    if spec.encode == "vocabulary":
+        values = vocabulary(spec, value_weights(spec.shape, column, weights))
+    elif spec.encode == "buckets" and spec.quantiles is not None:
         boundaries = list(quantile_boundaries(numbers(column)[weights > 0], spec.quantiles))
     field = resolved(name, spec, len(values or ()), boundaries)
     by_index = None if values is None else pa.array(values, pa.large_string())
@@ -197,11 +202,11 @@ def dense(field: Field, column: pa.Array) -> npt.NDArray[np.float32]:
     return out
 
 
-def faults(name: str, spec: FeatureSpec, column: pa.Array) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+def faults(name: str, spec: "FeatureSpec", column: pa.Array) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     """(reason, rows) of values that cannot be used: numbers that are not finite, vectors of another length."""
-    if isinstance(spec, Vocabulary):
+    if spec.encode == "vocabulary":
         return []
-    kept = pa.float32() if isinstance(spec, Plain) else pa.float64()  # 1e300 is finite until it is stored
+    kept = pa.float32() if spec.encode == "none" else pa.float64()  # 1e300 is finite until it is stored
     if spec.shape == "scalar":
         bad = pc.fill_null(pc.invert(pc.is_finite(column.cast(kept, safe=False))), False)
         return [(f"non_finite:{name}", bad.to_numpy(zero_copy_only=False))]

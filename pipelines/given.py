@@ -16,7 +16,7 @@ the counts under `statistics.given`.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from pipelines import encoding, mapped_files
-from pipelines.config import Config
 from pipelines.grouping import whole_groups
 from pipelines.history import first_of_user
 from pipelines.impressions import LOOK_BACK, Events, shown_not_clicked
 from pipelines.split import TRAIN
+
+if TYPE_CHECKING:  # a task needs no pydantic
+    from pipelines.config import Config
 
 Ints = npt.NDArray[np.int64]
 
@@ -64,7 +66,7 @@ class Lists:
     mined: str | None = None
 
     @classmethod
-    def of(cls, config: Config) -> "Lists":
+    def of(cls, config: "Config") -> "Lists":
         """Those that the configured proposal asks for."""
         asked = {name: parameters for name, _, parameters in config.negatives.proposal.components}
         shown = asked.get("impressions")

@@ -131,12 +131,18 @@ def read_clicks(
 ) -> DataFrame:
     """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
     pq.write_table(items.numbers, publication.work / "numbers.parquet")
-    taken = intake.clicks(spark, config.clicks, spark.read.parquet(str(publication.work / "numbers.parquet")))
+    taken = intake.clicks(spark, config.clicks, numbers_of(spark, items, publication))
     rejects.account(used, "clicks", taken.read, taken.reasons, taken.rejected, publication)
     if "unknown_item" in taken.reasons:
         used.unmatched_items = taken.rejected.where("reason = 'unknown_item'").select("key").distinct().count()
     used.time_unit = taken.time_unit
     return taken.split(config, beside(spark, config, items, taken, publication, used))
+
+
+def numbers_of(spark: SparkSession, items: CheckedItems, publication: Publication) -> DataFrame:
+    """key, number of the items, read by executors; the schema is told, as inferring it is a Spark job."""
+    kind = "string" if pa.types.is_string(items.numbers.schema.field("key").type) else "long"
+    return spark.read.schema(f"key {kind}, number int").parquet(str(publication.work / "numbers.parquet"))
 
 
 def beside(
@@ -147,7 +153,7 @@ def beside(
     if not lists.columns and config.clicks.exclude is None:
         return None
     mapped_files.store(keys, items.numbers)
-    numbers, shown = spark.read.parquet(str(publication.work / "numbers.parquet")), None
+    numbers, shown = numbers_of(spark, items, publication), None
     if lists.impressions is not None and config.impressions is not None:
         shown = intake.impressions(spark, config.impressions, numbers, clicks.rows)
         rejects.account(used, "impressions", shown.read, shown.reasons, shown.rejected, publication)
@@ -211,13 +217,17 @@ def with_user_features(
 ) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:
     """(clicks with one raw `feature_*` column a user feature, fields, vocabularies)."""
     features = config.features.user
+    if config.users is None:  # a user is all that is known of them: no join
+        if not features:
+            return clicks, (), {}
+        fields, vocabularies = users.resolved_fields(users.of_clicks(clicks, features), features)
+        return clicks.withColumns({f"feature_{name}": F.col("user") for name in features}), fields, vocabularies
     taken = intake.users(spark, config, clicks)
     kept.callback(taken.rows.unpersist)
     rows = taken.usable.select("key", *features)
-    if config.users is not None:
-        used.hashes["users"] = taken.hash
-        rejects.account(used, "users", taken.read, taken.reasons, taken.rejected, publication)
-        used.unmatched_users = users.unmatched(clicks, rows)
+    used.hashes["users"] = taken.hash
+    rejects.account(used, "users", taken.read, taken.reasons, taken.rejected, publication)
+    used.unmatched_users = users.unmatched(clicks, rows)
     if not features:
         return clicks, (), {}
     fields, vocabularies = users.resolved_fields(users.with_training_clicks(rows, clicks), features)

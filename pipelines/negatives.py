@@ -60,9 +60,17 @@ def user_columns(record: RecordSpec) -> list[str]:
 
 
 def columns_of(plan: Plan) -> dict[str, str]:
-    """Spark types by column of the rows this task gives."""
+    """Spark types by column of the rows this task gives; Spark handles each value thrice, so none that nobody reads."""
     own = OWN_COLUMNS if plan.record.log_q == "candidate" else {}
-    return COLUMNS | own | dict.fromkeys(user_columns(plan.record), "binary")
+    read = {
+        "user": plan.held_out,
+        "history": plan.held_out or bool(plan.record.history),
+        "known": plan.held_out or plan.in_batch > 0,
+        "hits": plan.record.per == "block",
+        **dict.fromkeys(("negatives", "log_allowed", "drawn"), plan.record.per == "click"),
+    }
+    there = {name: kind for name, kind in (COLUMNS | own).items() if read.get(name, True)}
+    return there | dict.fromkeys(user_columns(plan.record), "binary")
 
 
 def row_schema(plan: Plan) -> str:

@@ -8,14 +8,13 @@ of another group have a cell of their own, where nothing is to be expected.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.catalogue import Catalogue
-from pipelines.config import Config
 from pipelines.exclusion import numbers_to_items
 from pipelines.plan import Plan
 from pipelines.tallies import Cells
@@ -27,6 +26,9 @@ from samplers.strategies import CLICK_DEPENDENT
 from schemas import wire
 from schemas.errors import DataError
 
+if TYPE_CHECKING:  # a task needs no pydantic
+    from pipelines.config import Config
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Lists = tuple[Ints, Ints]
@@ -35,7 +37,7 @@ Dependent = Sequence[tuple[str, int, Mapping[str, Any]]]
 BINS = 8
 
 
-def dependent(config: Config) -> tuple[tuple[str, int, dict[str, Any]], ...]:
+def dependent(config: "Config") -> tuple[tuple[str, int, dict[str, Any]], ...]:
     """(strategy, slots, parameters) of a job's click-dependent strategies."""
     proposal = config.negatives.proposal
     found, slots = (
@@ -45,7 +47,7 @@ def dependent(config: Config) -> tuple[tuple[str, int, dict[str, Any]], ...]:
     return tuple((name, number, parameters) for (name, _, parameters), number in zip(found, slots, strict=True))
 
 
-def groups_of(config: Config, catalogue: Catalogue, frequencies: Ints | Floats) -> list[Groups]:
+def groups_of(config: "Config", catalogue: Catalogue, frequencies: Ints | Floats) -> list[Groups]:
     """Items by the feature of each same_attribute strategy: by its index, so missing and cut values are no group.
 
     frequencies: [items] what the proposals count.
@@ -199,7 +201,7 @@ class Ledger:
 
 
 def proposal_report(
-    config: Config, ledger: Ledger, observed: Ints, expected: Floats, clicks_without_draws: int
+    config: "Config", ledger: Ledger, observed: Ints, expected: Floats, clicks_without_draws: int
 ) -> dict[str, Any]:
     """The manifest's `proposal`: every strategy as it was declared, all draws and each strategy's against expectation.
 

@@ -345,6 +345,8 @@ class _Builder:
     def _histories(self, chunk: Chunk) -> Payloads:
         """history.* of single clicks."""
         payloads: Payloads = {}
+        if not self.spec.history:
+            return payloads
         items, offsets = chunk.lists("history")
         for name in self.spec.history:
             payloads |= self._taken("history", name, items, offsets)

@@ -65,6 +65,8 @@ def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
         ensure_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*]").config("spark.driver.memory", "2g")
+        # Half of all processor time of a job of minutes; spark_conf has the same for spark-submit.
+        builder = builder.config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
     given = SparkConf()
     if given.get("spark.master", "local").startswith("local"):
         for key, value in _LOCAL_DEFAULTS.items():

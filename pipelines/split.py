@@ -5,20 +5,23 @@ and the histories. The click key comes from (user, item, time, occurrence), neve
 """
 
 import datetime as dt
+from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from pipelines.config import LeaveLastSplit, Moment, NoSplit, TimeSplit
 from schemas.errors import ConfigurationError
 from schemas.manifest import PER_SECOND
+
+if TYPE_CHECKING:  # a task needs no pydantic
+    from pipelines.config import LeaveLastSplit, Moment, NoSplit, TimeSplit
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
 
 
 def with_split(
-    clicks: DataFrame, split: NoSplit | LeaveLastSplit | TimeSplit, unit: str, weighted: bool = False,
+    clicks: DataFrame, split: "NoSplit | LeaveLastSplit | TimeSplit", unit: str, weighted: bool = False,
     apart: tuple[str, ...] = (),
 ) -> DataFrame:  # fmt: skip
     """Adds `occurrence`, `click_key` (long) and `split`, rows of a user together and in order.
@@ -48,16 +51,20 @@ def with_split(
 
 
 def _role(
-    split: NoSplit | LeaveLastSplit | TimeSplit, unit: str, by_user: WindowSpec, weighted: bool, apart: tuple[str, ...]
+    split: "NoSplit | LeaveLastSplit | TimeSplit",
+    unit: str,
+    by_user: WindowSpec,
+    weighted: bool,
+    apart: tuple[str, ...],
 ) -> Column:
-    if isinstance(split, LeaveLastSplit) and weighted:
+    if split.kind == "leave_last" and weighted:
         whole = Window.partitionBy("user", *apart)
         examples = F.sum((F.col("weight") > 0).cast("int"))
         # From the front: Spark's frames that end with the partition cost the square of its rows.
         later = examples.over(whole) - examples.over(by_user.rowsBetween(Window.unboundedPreceding, Window.currentRow))
         enough = examples.over(whole) >= 3
         return F.when(enough & (later == 0), TEST).when(enough & (later == 1), VALIDATION).otherwise(TRAIN)
-    if isinstance(split, LeaveLastSplit):
+    if split.kind == "leave_last":
 
         def there(offset: int) -> Column:
             neighbour = F.lead(F.lit(1), offset) if offset > 0 else F.lag(F.lit(1), -offset)
@@ -65,7 +72,7 @@ def _role(
 
         last, second_last = ~there(1) & there(-2), there(1) & ~there(2) & there(-1)
         return F.when(last, TEST).when(second_last, VALIDATION).otherwise(TRAIN)
-    if isinstance(split, TimeSplit):
+    if split.kind == "time":
         test_from = moment(split.test_from, unit)
         validation_from = test_from if split.validation_from is None else moment(split.validation_from, unit)
         if validation_from > test_from:
@@ -76,7 +83,7 @@ def _role(
     return F.lit(TRAIN)
 
 
-def moment(value: Moment, unit: str) -> int:
+def moment(value: "Moment", unit: str) -> int:
     """A configured moment in the clicks' unit; dates and times without a zone are UTC, numbers stay as they are."""
     if isinstance(value, int | float):
         return int(value)

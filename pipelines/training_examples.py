@@ -9,16 +9,19 @@ Costs a sort of the clicks of a group of users a set, and one small aggregation 
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.config import Config
 from pipelines.plan import Plan
 from samplers import rng
 from schemas.errors import DataError
+
+if TYPE_CHECKING:  # a task needs no pydantic
+    from pipelines.config import Config
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -54,7 +57,7 @@ class Examples:
         }  # fmt: skip
 
 
-def counted(clicks: DataFrame, config: Config, training_clicks: int) -> Examples:
+def counted(clicks: DataFrame, config: "Config", training_clicks: int) -> Examples:
     """How many of the clicks, with their split, become examples.
 
     Raises:

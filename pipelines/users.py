@@ -54,6 +54,13 @@ def with_training_clicks(users: DataFrame, clicks: DataFrame) -> DataFrame:
     return users.join(counted, "key")
 
 
+def of_clicks(clicks: DataFrame, features: dict[str, FeatureSpec]) -> DataFrame:
+    """The same of users of whom nothing is known but their ids, which all `features` then are."""
+    weight = F.count_if(F.col("split") == 0).alias("weight")
+    counted = clicks.groupBy("user").agg(weight).where("weight > 0")
+    return counted.select(*[F.col("user").alias(name) for name in features], "weight")
+
+
 def resolved_fields(
     users: DataFrame, features: dict[str, FeatureSpec]
 ) -> tuple[tuple[Field, ...], dict[str, list[str]]]:
@@ -75,11 +82,13 @@ def resolved_fields(
 
 
 def _vocabularies(users: DataFrame, specs: dict[str, Vocabulary]) -> dict[str, list[str]]:
+    shapes = {name: spec.shape for name, spec in specs.items()}  # plain values: a task needs no pydantic
+
     def weigh(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             weights = batch["weight"].to_numpy().astype(np.int64)
-            for name, spec in specs.items():
-                table = encoding.value_weights(spec, batch[name], weights)
+            for name, shape in shapes.items():
+                table = encoding.value_weights(shape, batch[name], weights)
                 columns = [
                     pa.array([name] * table.num_rows, pa.string()),
                     table["value"].cast(pa.string()),

@@ -1,0 +1,58 @@
+"""Each shuffle of a job, told by what rows are brought together by: a new one is noticed here before it costs anybody.
+
+pipelines/README.md says why each is there. Spark's own record of the plans that ran is read, whose text is as it was
+planned, since adaptive execution is off.
+"""
+
+import re
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+pytestmark = pytest.mark.spark
+
+EXCHANGE = re.compile(r"^\(\d+\) Exchange.*?^Arguments: (.*?plan_id=(\d+))", re.MULTILINE | re.DOTALL)
+# What crosses the network once a job and does not grow with the clicks.
+SMALL = {"reason": 1, "number": 1}
+BY_USER, TO_SHARDS = {"user": 1}, {"part": 1}
+
+
+@pytest.fixture
+def shuffles(spark, jobs):
+    """Runs a job and counts its shuffles by the columns that rows are sent by; a persisted one counts once."""
+    adaptive = spark.conf.get("spark.sql.adaptive.enabled")
+    spark.conf.set("spark.sql.adaptive.enabled", "false")
+
+    def of(document):
+        store = spark._jsparkSession.sharedState().statusStore()
+        before = store.executionsCount()
+        jobs.run(spark, document)
+        ran = store.executionsList(before, 1000)
+        found: dict[str, str] = {}
+        for number in range(ran.size()):
+            plan = ran.apply(number).physicalPlanDescription()
+            found |= {name: arguments for arguments, name in EXCHANGE.findall(plan)}
+        return Counter(", ".join(re.findall(r"(\w+)#\d+", arguments)) or "one" for arguments in found.values())
+
+    yield of
+    spark.conf.set("spark.sql.adaptive.enabled", adaptive)
+
+
+@pytest.fixture(scope="module")
+def document(jobs):
+    clicks = [(user, item % 7, 900_000_000 + item) for user in range(9) for item in range(user)]
+    paths = jobs.inputs(clicks, pa.table({"item_id": pa.array(range(9))}))
+    return lambda **sections: jobs.document(paths, **sections)
+
+
+def test_rows_cross_twice(shuffles, document):
+    vocabulary = {"feature, value": 1}
+    assert shuffles(document()) == Counter(SMALL | vocabulary | BY_USER | TO_SHARDS)
+
+
+def test_blocks_cost_their_boundaries_and_users_small_ones(shuffles, world_job):
+    found = shuffles(world_job(layout={"kind": "block", "clicks": 32}))
+    # Users checked by reason, told from each other by key, and those without a row counted.
+    users = {"reason": 2, "key": 1, "one": 1, "feature, value": 1}
+    assert found == Counter(SMALL | users | BY_USER | {"part": 2})
