@@ -37,7 +37,8 @@ class Candidates:
 
     def check_same(self, other: "Candidates") -> None:
         """The same clicks with the same candidates, in any order."""
-        assert np.array_equal(*(np.sort(_rows(one.user, one.time, one.item), axis=0) for one in (self, other)))
+        mine, theirs = (np.sort(_rows(one.user, one.time, one.item), axis=0) for one in (self, other))
+        assert np.array_equal(mine, theirs)
 
 
 def candidates(path: Path, record: RecordSpec) -> Candidates:
@@ -123,9 +124,9 @@ class Truth:
         assert (item >= 0).all()
         assert item.shape == (len(sample.item), 1 + count)
         assert not (item[:, 1:] == item[:, :1]).any()
-        clicked = [_rows(found.user, found.time, item[:, :1])]
-        clicked.append(_rows(self._users(sample), sample.time, sample.item[:, None]))
-        assert np.array_equal(*map(np.sort, clicked))
+        clicked = _rows(found.user, found.time, item[:, :1])
+        wanted = _rows(self._users(sample), sample.time, sample.item[:, None])
+        assert np.array_equal(np.sort(clicked), np.sort(wanted))
         of = self.number[found.of]
         for name in ("category", "brand", "price"):
             assert np.array_equal(found.attributes[name], self.columns[name][of]), name

@@ -19,6 +19,7 @@ from pipelines.config import Config, record_spec
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from samplers import rng
+from schemas.features import Vocabulary
 
 Ints = npt.NDArray[np.int64]
 
@@ -91,14 +92,16 @@ def prepared(shop: Shop, publication: Publication, negatives: int) -> tuple[dict
     checked = catalogue.checked_items(keyed, job_file.features, "items")
     counts = np.bincount(shop.item, minlength=shop.items.num_rows)
     counted, vocabularies = catalogue.build(checked, counts, job_file.features)
+    user = job_file.features.user["user"]
+    assert isinstance(user, Vocabulary)
     users = encoding.vocabulary(
-        job_file.features.user["user"],
+        user,
         pa.table({"value": shop.user.astype(str), "weight": np.ones(len(shop.user), np.int64)})
         .group_by("value")
         .aggregate([("weight", "sum")])
         .rename_columns(["value", "weight"]),
     )
-    fields = (encoding.resolved("user", job_file.features.user["user"], len(users), None),)
+    fields = (encoding.resolved("user", user, len(users), None),)
     plan = plan_for(job_file, publication, job.with_proposal(counted, job_file), fields, {"user": users}, "seconds")
     vocabularies["user"] = users
     blocks = record_spec(configuration(publication.root, "block", negatives), plan.record.user, plan.item_fields)
