@@ -85,7 +85,7 @@ peers: out/ml-100k/manifest.json build/peers/.installed ## DeepMatch, keras-rs, 
 COMPARED_ml-100k := k5 k20 k100 uniform pool512 sequence
 COMPARED_languages := few one many
 COMPARED_cold := plain entry popular
-COMPARED_negatives-complete-journey := mixture uniform popularity in-batch same-category user-excluded
+COMPARED_negatives-complete-journey := mixture uniform popularity in-batch same-category
 COMPARED_negatives := mixture uniform popularity log-uniform in-batch unique same-year mined user-excluded decayed capped
 WITH_ml-100k-k5 := --set negatives.count=5
 WITH_ml-100k-k20 :=
@@ -126,7 +126,6 @@ WITH_negatives-complete-journey-uniform := $(OWN_20) $(UNIFORM)
 WITH_negatives-complete-journey-popularity := $(OWN_20) $(POPULARITY)
 WITH_negatives-complete-journey-in-batch := $(OWN_20) $(IN_BATCH)
 WITH_negatives-complete-journey-same-category := $(OWN_20) $(call MIXED,0.6,{same_attribute: {feature: product_category}$(,) share: 0.3})
-WITH_negatives-complete-journey-user-excluded := $(OWN_20) --set negatives.exclude=user
 WITH_cold-popular := $(WITH_cold-entry) --set negatives.proposal='{popularity: {exponent: 0.85}}'
 
 # SEEDS=5 of `quality` is a default there; here the file's own number holds unless somebody gives another.
