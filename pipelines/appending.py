@@ -23,8 +23,9 @@ from schemas.errors import ConfigurationError, DataError, ProjectError
 from schemas.manifest import Dataset, Manifest, Split, StoredFile
 from schemas.record import RecordSpec
 
-# Where the dataset lies may be said in another way; how many sets there are is what an append changes.
-FREE = (("output", "path"), ("output", "abandoned_after"), ("negatives", "epochs"))
+# Where the dataset lies may be said in another way; how many sets there are is what an append changes; and a dataset is
+# the same however the catalogue was kept.
+FREE = (("output", "path"), ("output", "abandoned_after"), ("negatives", "epochs"), ("catalogue",))
 
 
 def checked(config: Config, epoch_from: int) -> Manifest:

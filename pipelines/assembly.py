@@ -14,34 +14,32 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines import mapped_files, parts, tallies
-from pipelines.catalogue import Catalogue
+from pipelines.catalogues import BuiltCatalogue
 from pipelines.config import Config, record_spec
 from pipelines.duration import in_unit
 from pipelines.parts import Ledger
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from pipelines.rejects import Used
-from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS, ShardWriter
+from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
 from pipelines.split import SPLITS
 from pipelines.training_examples import Examples
-from schemas import codec, wire
 from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
 from schemas.metadata import schema_pbtxt
 from schemas.record import Field
 
-ITEMS_A_STEP = 1 << 16
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "google-crc32c", "pydantic", "xxhash")
 
 
 def plan_for(
-    config: Config, publication: Publication, counted: Catalogue, user_fields: tuple[Field, ...],
+    config: Config, publication: Publication, counted: BuiltCatalogue, user_fields: tuple[Field, ...],
     user_vocabularies: dict[str, list[str]], time_unit: str, first_epoch: int = 0,
 ) -> Plan:  # fmt: skip
     """The plan of a job, with the files that its tasks share already in the work folder.
 
     first_epoch: sets of negatives that stand in the dataset already.
     """
-    counted.store(publication.work / "catalogue.arrow")
+    path, partitions = counted.store(publication.work)
     vocabulary_path = ""
     if user_vocabularies:
         vocabulary_path = str(publication.work / "user_vocabularies.arrow")
@@ -52,7 +50,8 @@ def plan_for(
     return Plan(
         root=str(publication.root),
         run=publication.run,
-        catalogue=str(publication.work / "catalogue.arrow"),
+        catalogue=str(path),
+        partitions=partitions,
         item_fields=counted.fields,
         record=record_spec(config, user_fields, counted.fields),
         ties=config.history.ties,
@@ -82,32 +81,9 @@ def stored_vocabularies(publication: Publication, vocabularies: dict[str, list[s
     return files
 
 
-def item_split(plan: Plan, counted: Catalogue) -> tuple[Split, int]:
-    """Writes items/: one record an item, in `item_index` order; (its shards, their digest)."""
-    writer = ShardWriter(plan.root, "items", f"00000-of-00001-{plan.run}", plan.compression)
-    columns = plan.record.item_columns()
-    for begin in range(0, len(counted), ITEMS_A_STEP):
-        rows = np.arange(begin, min(begin + ITEMS_A_STEP, len(counted)))
-        payloads = {
-            "item.index": wire.int_fragments(rows),
-            "item.count": wire.int_fragments(counted.counts[rows]),
-        }
-        if plan.record.frequency:
-            payloads["item.frequency"] = wire.float_fragments(counted.frequencies[rows].astype(np.float32))
-        for key in ("key", "title"):
-            texts = counted.table[key].chunk(0).slice(begin, len(rows)).to_pylist()
-            payloads[f"item.{key}"] = wire.bytes_fragments([(text or "").encode() for text in texts])
-        for field in counted.fields:
-            payloads[f"item.{field.name}"] = counted.fragments(field).values.take(pa.array(rows))
-        writer.write(codec.encode(columns, payloads))
-    writer.close()
-    shard = Shard(writer.path, writer.bytes, writer.crc32c, writer.records)
-    return Split.of([shard]), writer.digest
-
-
 def assembled(
-    config: Config, plan: Plan, counted: Catalogue, examples: Examples, written: pa.Table, used: Used, items: Split,
-    items_digest: int, vocabularies: dict[str, StoredFile], publication: Publication,
+    config: Config, plan: Plan, counted: BuiltCatalogue, examples: Examples, written: pa.Table, used: Used,
+    items: Split, items_digest: int, vocabularies: dict[str, StoredFile], publication: Publication,
 ) -> Manifest:  # fmt: skip
     """The manifest of what the tasks say they wrote."""
     rows = written.to_pylist()
@@ -139,7 +115,7 @@ def assembled(
         rows=used.rows,
         unmatched_items=used.unmatched_items,
         statistics={
-            **_statistics(counted, draws, splits, rows, used),
+            **_statistics(plan, counted, draws, splits, rows, used),
             "examples": examples.to_json(),
             "inputs": used.hashes,
             "digests": {name: f"{digest:x}" for name, digest in digests.items()},
@@ -187,7 +163,7 @@ class _Draws:
         return self.observed[cells : 2 * cells] if several else self.observed, self.expected[:cells]
 
 
-def _draws(plan: Plan, counted: Catalogue, rows: list[dict[str, Any]]) -> _Draws:
+def _draws(plan: Plan, counted: BuiltCatalogue, rows: list[dict[str, Any]]) -> _Draws:
     ledger = Ledger.of(plan, counted)
     observed = _summed(rows, "negatives", np.int64, split=0)
     expected = _summed(rows, "expected", np.float64)
@@ -197,15 +173,16 @@ def _draws(plan: Plan, counted: Catalogue, rows: list[dict[str, Any]]) -> _Draws
 
 
 def _statistics(
-    counted: Catalogue, draws: _Draws, splits: dict[str, Split], rows: list[dict[str, Any]], used: Used
+    plan: Plan, counted: BuiltCatalogue, draws: _Draws, splits: dict[str, Split], rows: list[dict[str, Any]], used: Used
 ) -> dict[str, Any]:
     cells = draws.ledger.cells
-    edges = tallies.decile_edges(counted.counts)
-    train = splits["train"]
+    figures = counted.figures
+    edges, train = figures.decile_edges, splits["train"]
     return {
-        "items": len(counted),
-        "items_clicked": int((counted.counts > 0).sum()),
-        "items_counted": int((counted.frequencies > 0).sum()),
+        "items": figures.items,
+        "catalogue": {"kind": "partitioned" if plan.partitions else "mapped", "partitions": plan.partitions},
+        "items_clicked": figures.clicked,
+        "items_counted": figures.counted,
         "unmatched_users": used.unmatched_users,
         **({"given": used.given} if used.given else {}),
         "bytes_per_click": round(train.bytes / train.clicks, 2) if train.clicks else 0.0,
@@ -224,9 +201,9 @@ def _curve(draws: _Draws, points: int = 60) -> dict[str, Any]:
     """
     cells, (observed, expected) = draws.ledger.cells, draws.wide
     edges = np.unique(np.geomspace(1, len(cells) + 1, points).astype(np.int64)) - 1
-    sizes = np.add.reduceat(np.bincount(cells.cell, minlength=len(cells)), edges[:-1])
+    sizes = np.diff(cells.first[edges])
     return {
-        "rank": [int(np.searchsorted(cells.cell, edge)) for edge in edges[:-1]],
+        "rank": [int(cells.first[edge]) for edge in edges[:-1]],
         "items": [int(size) for size in sizes],
         "observed": [int(value) for value in np.add.reduceat(observed, edges[:-1])],
         "expected": [round(float(value), 3) for value in np.add.reduceat(expected, edges[:-1])],

@@ -10,7 +10,7 @@ shared pages on each machine.
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,9 @@ import pyarrow.compute as pc
 
 from pipelines import available, encoding, mapped_files
 from pipelines.encoding import Fragments
+from pipelines.tallies import Cells
 from samplers.availability import Availability
+from samplers.exclusion import Exclusion
 from samplers.inversion import CELLS, InversionTable
 from samplers.proposal import CatalogueProposal
 from samplers.same_attribute import Groups
@@ -68,6 +70,35 @@ def checked_items(table: pa.Table, features: "Features", where: str) -> CheckedI
     Raises:
       DataError: a column of the wrong type, or no usable item.
     """
+    checked = checked_part(table, features, where)
+    if not checked.table.num_rows:
+        raise no_usable_item(where, table.num_rows)
+    return checked
+
+
+def no_usable_item(where: str, read: int) -> DataError:
+    """The error of an item table without any item to use."""
+    return DataError(f"{where}: no usable item ({read} rows read); the catalogue would be empty")
+
+
+def no_training_click(validation: int, test: int) -> DataError:
+    """The error of a split that leaves nothing to train on."""
+    return DataError(
+        f"split: no training click is left ({validation} for validation, {test} for test); "
+        "move split.validation_from and test_from to a later time"
+    )
+
+
+def hash_of_limits(limits: Iterable[Ints]) -> str:
+    """A hash of when items can be had."""
+    found = hashlib.blake2b(digest_size=8)
+    for values in limits:
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def checked_part(table: pa.Table, features: Features, where: str) -> CheckedItems:
+    """The same of some rows of the item table: all those of the keys that are among them."""
     for name, spec in features.item.items():
         encoding.check_type(name, spec, table.schema.field(name).type, where)
     reason = np.full(table.num_rows, None, object)
@@ -99,8 +130,6 @@ def checked_items(table: pa.Table, features: "Features", where: str) -> CheckedI
     contents = [json.dumps(row, default=str, ensure_ascii=False) for row in table.filter(pc.invert(kept)).to_pylist()]
     reasons = pa.array([text for text in reason if text is not None], pa.string())
     rejected = pa.table({"reason": reasons, "row": pa.array(contents, pa.string())})
-    if not pc.any(kept).as_py():
-        raise DataError(f"{where}: no usable item ({table.num_rows} rows read); the catalogue would be empty")
     return CheckedItems(table.filter(kept).combine_chunks(), rejected, table.num_rows)
 
 
@@ -111,6 +140,7 @@ class Catalogue:
     table: pa.Table
     fields: tuple[Field, ...]
     index_of_number: Ints
+    reference_type = "<i4"
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -134,6 +164,23 @@ class Catalogue:
         values = np.empty_like(by_number)
         values[self.index_of_number] = by_number
         return Catalogue(self.table.append_column("frequency", pa.array(values)), self.fields, self.index_of_number)
+
+    def items_of(self, clicks: pa.Table) -> Ints:
+        """[n] the items of clicks that carry numbers."""
+        items: Ints = self.index_of_number[clicks["number"].to_numpy()]
+        return items
+
+    def indices(self, items: Ints) -> Ints:
+        """The item_index of each: all items are at hand, so it is the same."""
+        return items
+
+    def references(self, drawn: Ints) -> Ints:
+        """What was drawn, as items."""
+        return drawn
+
+    def refusing(self, exclusion: Exclusion) -> Exclusion:
+        """What may not be drawn."""
+        return exclusion
 
     def fragments(self, field: Field) -> Fragments:
         """[items] fragments of one feature."""
@@ -189,10 +236,8 @@ class Catalogue:
     @property
     def limits(self) -> str:
         """A hash of when each item can be had; of nothing where no limit is configured."""
-        found = hashlib.blake2b(digest_size=8)
-        for name in sorted(available.LIMITS.keys() & set(self.table.column_names)):
-            found.update(np.ascontiguousarray(self.table[name].to_numpy()).tobytes())
-        return found.hexdigest()
+        names = sorted(available.LIMITS.keys() & set(self.table.column_names))
+        return hash_of_limits(self.table[name].to_numpy() for name in names)
 
     @functools.cached_property
     def availability(self) -> Availability | None:
@@ -216,6 +261,11 @@ class Catalogue:
         A pool without replacement as it is; one that TensorFlow's way of refusing draws has made, all its draws.
         """
         return self.drawn if self.pools is not None else self.proposal.table.probabilities
+
+    @functools.cached_property
+    def cells(self) -> Cells:
+        """What draws are counted by."""
+        return Cells.of(self.tallied)
 
     @property
     def drawn_mass(self) -> tuple[Ints, int]:

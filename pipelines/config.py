@@ -99,6 +99,18 @@ class Items(Input):
     available_to: str | None = None
 
 
+class Catalogue(Strict):
+    """How the catalogue is kept: mapped as a whole, or partitioned, where it is larger than a machine's memory.
+
+    `auto` maps up to `mapped_bytes` of items (as Arrow holds them, about what they are encoded), and more where a
+    partitioned catalogue does not serve the job. partition_bytes: of items, a part.
+    """
+
+    kind: Literal["auto", "mapped", "partitioned"] = "auto"
+    mapped_bytes: int = Field(4 << 30, ge=0)  # 4 GiB
+    partition_bytes: int = Field(64 << 20, ge=1)  # 64 MiB
+
+
 class Users(Input):
     """One row a user."""
 
@@ -438,6 +450,7 @@ class Config(Strict):
 
     clicks: Clicks
     items: Items
+    catalogue: Catalogue = Field(default_factory=Catalogue)
     users: Users | None = None
     impressions: ImpressionTable | None = None
     features: Features
@@ -454,6 +467,27 @@ class Config(Strict):
     def unique(self) -> bool | Literal["tensorflow"]:
         """Whether negatives are drawn without replacement, or TensorFlow's way of doing so."""
         return self.layout.kind == "sequence" if self.negatives.unique is None else self.negatives.unique
+
+    @property
+    def mapped_alone(self) -> list[str]:
+        """What of this job needs a mapped catalogue, each with the option that says so."""
+        negatives, found = self.negatives, []
+        if self.layout.kind == "sequence":
+            found.append("layout.kind: sequence")
+        if negatives.per == "block":
+            found.append("negatives.per: block")
+        if negatives.unique:
+            found.append("negatives.unique: true")
+        found += [
+            f"negatives.proposal: {name}" for name, _, _ in negatives.proposal.components if name not in CATALOGUE_WIDE
+        ]
+        if "listed" in negatives.levels:
+            found.append("negatives.exclude: listed")
+        if not self.frequencies.plain:
+            found.append("frequencies")
+        if self.items.available_from is not None or self.items.available_to is not None:
+            found.append("items.available_from and available_to")
+        return found
 
     def _frequency_problems(self) -> Iterator[str]:
         if self.frequencies.weighted and self.clicks.weight is None:
@@ -498,6 +532,7 @@ class Config(Strict):
             problems.append(
                 "negatives.shortage: mask is for per: click; a shared pool masks its accidental hits anyway"
             )
+        problems += _of_partitions(self)
         problems += _of_strategies(self)
         problems += _of_in_batch(self)
         problems += self._without_lists() + self._exclusion_problems()
@@ -544,6 +579,16 @@ class Config(Strict):
                     "or leave it out"
                 )
         return problems
+
+
+def _of_partitions(config: Config) -> list[str]:
+    """What a partitioned catalogue does not serve."""
+    if config.catalogue.kind != "partitioned":
+        return []
+    return [
+        f"catalogue.kind: partitioned does not serve {option}; leave that out, or set catalogue.kind: mapped"
+        for option in config.mapped_alone
+    ]
 
 
 def _of_in_batch(config: Config) -> list[str]:

@@ -126,10 +126,21 @@ def numbers(column: pa.Array) -> npt.NDArray[np.float64]:
 
 def quantile_boundaries(values: npt.NDArray[np.float64], quantiles: int) -> tuple[float, ...]:
     """Boundaries that part the finite values in so many intervals alike; fewer where values repeat."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
+    distinct, times = np.unique(values[np.isfinite(values)], return_counts=True)
+    return quantiles_of(distinct, times, quantiles)
+
+
+def quantiles_of(distinct: npt.NDArray[np.float64], times: Ints, quantiles: int) -> tuple[float, ...]:
+    """The same of rising numbers, each of which comes so many `times`; interpolated as numpy.quantile does."""
+    if not len(distinct):
         return ()
-    return tuple(float(value) for value in np.unique(np.quantile(finite, np.arange(1, quantiles) / quantiles)))
+    behind = np.cumsum(times)
+    place = (behind[-1] - 1) * (np.arange(1, quantiles) / quantiles)
+    below = np.floor(place).astype(np.int64)
+    low, high = (distinct[np.searchsorted(behind, at, side="right")] for at in (below, np.ceil(place).astype(np.int64)))
+    part, step = place - below, high - low
+    found = np.where(part < 0.5, low + step * part, high - step * (1 - part))
+    return tuple(float(value) for value in np.unique(found))
 
 
 def resolved(name: str, spec: "FeatureSpec", size: int, boundaries: Sequence[float] | None) -> Field:

@@ -8,49 +8,39 @@ Each step is a transform with a name; what it costs and why it is there is told 
 """
 
 import dataclasses
-from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines import (
     appending,
     blocks,
-    catalogue,
-    frequencies,
     given,
     inputs,
     intake,
+    kind,
     listed,
-    mapped_files,
     negatives,
-    parts,
     records,
     rejects,
     training_examples,
     users,
 )
-from pipelines.assembly import assembled, item_split, plan_for, stored_vocabularies
-from pipelines.catalogue import Catalogue, CheckedItems
+from pipelines.assembly import assembled, plan_for, stored_vocabularies
+from pipelines.catalogues import Items, source_of
 from pipelines.config import Config
 from pipelines.given import Keys, Lists
 from pipelines.intake import Beside, ClickIntake
+from pipelines.mapped import MappedItems
+from pipelines.partitioned import PartitionedItems
 from pipelines.plan import Plan
 from pipelines.progress import Progress
 from pipelines.publication import Publication
 from pipelines.rejects import Used
 from pipelines.split import SPLITS
-from samplers import unique_tensorflow
-from samplers.proposal import proposal
-from samplers.unique import unique_pools
-from samplers.unique_clicks import unique_clicks
-from schemas.errors import DataError
 from schemas.manifest import Dataset
 
 
@@ -71,29 +61,27 @@ def run(
         used = Used(config.limits.rejected_share)
         with progress.step("items", "reading items") as step:
             items = read_items(spark, config, publication, used)
-            step.result = f"{items.table.num_rows:,} usable of {items.read:,}"
+            step.result = f"{items.usable:,} usable of {items.read:,}; {items.kept.told}"
         with progress.step("clicks", "reading and splitting clicks") as step:
             clicks = read_clicks(spark, config, items, publication, used)
             kept.callback(clicks.unpersist)
-            counts, used.hashes["clicks"] = count_clicks(clicks, items)
+            counts = items.counted(clicks)
+            used.hashes["clicks"] = counts.hash
             clicks, used.given = given.counted(clicks, Lists.of(config))
             clicks, excluded_lists = listed.counted(clicks)
             used.given |= excluded_lists
-            taken = training_examples.counted(clicks, config, int(counts[0].sum()))
-            step.result = ", ".join(f"{name} {counts[split].sum():,}" for split, name in enumerate(SPLITS))
+            taken = training_examples.counted(clicks, config, counts.totals[0])
+            step.result = ", ".join(f"{name} {counts.totals[split]:,}" for split, name in enumerate(SPLITS))
         with progress.step("catalogue", "encoding items") as step:
-            items = items.in_unit(used.time_unit, config.clicks.time_unit == "auto")
-            counted, item_vocabularies = catalogue.build(items, counts[0], config.features)
-            used.hashes["availability"] = counted.limits
-            counted, facts = with_frequencies(counted, clicks, config, used.time_unit)
-            counted = with_proposal(counted, config)
-            step.result = f"{int((counted.counts > 0).sum()):,} items clicked"
+            catalogue = items.catalogue(clicks, counts, used.time_unit)
+            used.hashes["availability"] = catalogue.limits
+            step.result = f"{catalogue.figures.clicked:,} items clicked"
         with progress.step("users", "reading users, building vocabularies"):
             clicks, user_fields, user_vocabularies = with_user_features(spark, config, clicks, publication, used, kept)
         with progress.step("plan", "writing items, sharing the catalogue, placing blocks"):
-            plan = plan_for(config, publication, counted, user_fields, user_vocabularies, used.time_unit, epoch_from)
-            vocabularies = stored_vocabularies(publication, {**user_vocabularies, **item_vocabularies})
-            stored_items, items_digest = item_split(plan, counted)
+            plan = plan_for(config, publication, catalogue, user_fields, user_vocabularies, used.time_unit, epoch_from)
+            vocabularies = stored_vocabularies(publication, user_vocabularies) | catalogue.vocabularies(publication)
+            stored_items, items_digest = catalogue.item_split(plan)
             if before is not None:
                 appending.check_inputs(before, used, plan.record, items_digest, vocabularies)
             if plan.record.layout != "row":
@@ -107,30 +95,27 @@ def run(
             )
         with progress.step("publish", "publishing"):
             manifest = assembled(
-                config, plan, counted, taken, written, used, stored_items, items_digest, vocabularies, publication
+                config, plan, catalogue, taken, written, used, stored_items, items_digest, vocabularies, publication
             )
             manifest = dataclasses.replace(
                 manifest,
-                proposal={**manifest.proposal, **facts},
+                proposal={**manifest.proposal, **catalogue.facts},
                 timings_seconds={**progress.seconds, "total": progress.total},
             )
             return publication.commit(manifest if before is None else appending.appended(before, manifest))
 
 
-def read_items(spark: SparkSession, config: Config, publication: Publication, used: Used) -> CheckedItems:
+def read_items(spark: SparkSession, config: Config, publication: Publication, used: Used) -> Items:
     """The usable items; rejected ones are stored, and an error where there are too many."""
     rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
-    checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
-    reasons = Counter(checked.rejected["reason"].to_pylist())
-    rejects.account(used, "items", checked.read, reasons, spark.createDataFrame(checked.rejected), publication)
-    return checked
+    kept = kind.chosen(config, rows)
+    if kept.parts:
+        return PartitionedItems.of(spark, config, rows, kept, publication, used)
+    return MappedItems.of(spark, config, rows, kept, publication, used)
 
 
-def read_clicks(
-    spark: SparkSession, config: Config, items: CheckedItems, publication: Publication, used: Used
-) -> DataFrame:
+def read_clicks(spark: SparkSession, config: Config, items: Items, publication: Publication, used: Used) -> DataFrame:
     """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
-    pq.write_table(items.numbers, publication.work / "numbers.parquet")
     taken = intake.clicks(spark, config.clicks, numbers_of(spark, items, publication))
     rejects.account(used, "clicks", taken.read, taken.reasons, taken.rejected, publication)
     if "unknown_item" in taken.reasons:
@@ -139,77 +124,24 @@ def read_clicks(
     return taken.split(config, beside(spark, config, items, taken, publication, used))
 
 
-def numbers_of(spark: SparkSession, items: CheckedItems, publication: Publication) -> DataFrame:
+def numbers_of(spark: SparkSession, items: Items, publication: Publication) -> DataFrame:
     """key, number of the items, read by executors; the schema is told, as inferring it is a Spark job."""
-    kind = "string" if pa.types.is_string(items.numbers.schema.field("key").type) else "long"
-    return spark.read.schema(f"key {kind}, number int").parquet(str(publication.work / "numbers.parquet"))
+    return spark.read.schema(f"key {items.key_type}, number int").parquet(str(publication.work / "numbers.parquet"))
 
 
 def beside(
-    spark: SparkSession, config: Config, items: CheckedItems, clicks: ClickIntake, publication: Publication, used: Used
+    spark: SparkSession, config: Config, items: Items, clicks: ClickIntake, publication: Publication, used: Used
 ) -> Beside | None:
     """What lists of items come from; None where the proposal draws from none and clicks exclude none."""
     lists, keys = Lists.of(config), publication.work / "keys.arrow"
     if not lists.columns and config.clicks.exclude is None:
         return None
-    mapped_files.store(keys, items.numbers)
+    items.store_keys(keys)
     numbers, shown = numbers_of(spark, items, publication), None
     if lists.impressions is not None and config.impressions is not None:
         shown = intake.impressions(spark, config.impressions, numbers, clicks.rows)
         rejects.account(used, "impressions", shown.read, shown.reasons, shown.rejected, publication)
     return Beside(lists, numbers, Keys(str(keys)), shown)
-
-
-def count_clicks(clicks: DataFrame, items: CheckedItems) -> tuple[npt.NDArray[np.int64], str]:
-    """([3, items by number] clicks of each split, a hash of all that stands in and beside the clicks).
-
-    Held-out clicks of weight 0 have no record and are not counted.
-
-    Raises:
-      DataError: none is left to train on.
-    """
-    own = [(F.col("split") == n) & ((F.col("weight") > 0) | F.lit(n == 0)) for n in range(len(SPLITS))]
-    counted = [F.count_if(condition).alias(name) for condition, name in zip(own, SPLITS, strict=True)]
-    found = clicks.groupBy("number").agg(*counted, intake.hashed(clicks).alias("hash")).toArrow()
-    counts = np.zeros((len(SPLITS), items.table.num_rows), np.int64)
-    for split, name in enumerate(SPLITS):
-        counts[split, found["number"].to_numpy()] = found[name].to_numpy()
-    if not counts[0].any():
-        raise DataError(
-            f"split: no training click is left ({counts[1].sum()} for validation, {counts[2].sum()} for test); "
-            "move split.validation_from and test_from to a later time"
-        )
-    return counts, f"{sum(found['hash'].to_pylist()):x}"
-
-
-def with_frequencies(
-    counted: Catalogue, clicks: DataFrame, config: Config, unit: str
-) -> tuple[Catalogue, dict[str, Any]]:
-    """(the catalogue with what proposals count, what the manifest's `proposal` says of it)."""
-    found = frequencies.counted(clicks, config.frequencies, unit, len(counted))
-    if found is None:
-        return counted, {}
-    return counted.with_frequencies(found.values), {"frequencies": found.to_json()}
-
-
-def with_proposal(counted: Catalogue, config: Config) -> Catalogue:
-    """The catalogue with the configured proposal over its training frequencies."""
-    drawn = proposal(config.negatives.proposal.catalogue_wide, counted.frequencies, counted.counts)
-    counted = counted.with_groups(parts.groups_of(config, counted, counted.frequencies))
-    count, q = config.negatives.count, drawn.table.probabilities
-    try:
-        if not config.unique:
-            return counted.with_proposal(drawn)
-        if config.unique == "tensorflow":
-            return counted.with_proposal(drawn, unique_tensorflow.expected(q, count))
-        if config.negatives.per == "click":
-            return counted.with_proposal(drawn, unique_clicks(drawn.mass, drawn.one, count))
-        return counted.with_proposal(drawn, unique_pools(q, count))
-    except ValueError as error:
-        raise DataError(
-            f"negatives: {error} without replacement; lower negatives.count, give uniform a share of the proposal, "
-            "or set negatives.unique: false"
-        ) from error
 
 
 def with_user_features(
@@ -237,8 +169,10 @@ def with_user_features(
 
 def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     """Writes all shards; one row each of `records.RESULT`. The driver sees nothing that grows with the clicks."""
-    drawn = blocks.by_user(clicks).mapInArrow(
-        lambda batches: negatives.with_negatives(batches, plan), negatives.row_schema(plan)
+    source = source_of(plan)
+    draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
+    drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
+    ordered = (
+        source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions("place", "order", "position")
     )
-    ordered = drawn.repartitionById(plan.parts, "part").sortWithinPartitions("place", "order", "position")
     return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines import encoding, exclusion, history, hits, mapped_files
 from pipelines.blocks import USER_CLICKS, placed
-from pipelines.catalogue import Catalogue, mapped
+from pipelines.catalogues import ItemsAtHand, source_of
 from pipelines.encoding import Fragments
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
@@ -80,29 +80,30 @@ def row_schema(plan: Plan) -> str:
 
 def with_negatives(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
     """Rows of `row_schema` for clicks sorted by user and time; one last row holds the expected draws of this task."""
-    catalogue = mapped(plan.catalogue, plan.item_fields)
-    ledger = Ledger.of(plan, catalogue)
+    source = source_of(plan)
+    ledger = Ledger.of(plan, source.catalogue)
     expected = np.zeros(ledger.expected_size)
     for table in whole_groups(batches, "user", USER_CLICKS):
-        users = _UserClicks(table, plan, catalogue)
+        users = _UserClicks(table, plan, source.met_by(table))
         for step in users.steps():
             yield users.emitted(*step)
         if plan.record.per == "click":  # a pool is drawn without exclusion; the writing task knows how many there are
-            expected += users.expected(ledger)
+            expected += users.expected(ledger.among(users.catalogue))
     yield _expected_row(plan, expected)
 
 
 class _UserClicks:
     """All clicks of some whole users, with what is derived from them once for all sets of negatives."""
 
-    def __init__(self, table: pa.Table, plan: Plan, catalogue: Catalogue) -> None:
+    def __init__(self, table: pa.Table, plan: Plan, catalogue: ItemsAtHand) -> None:
         self.plan, self.catalogue, self.proposal = plan, catalogue, catalogue.proposal
         self.users = table["user"].chunk(0)
         self.time = table["time"].to_numpy()
         self.weight = table["weight"].to_numpy()
         self.click_key = table["click_key"].to_numpy()
         self.split = table["split"].to_numpy()
-        self.item = catalogue.index_of_number[table["number"].to_numpy()]
+        self.item = catalogue.items_of(table)
+        self.index = catalogue.indices(self.item)
         ranges = history.ranges(self.users, self.time, plan.ties)  # type: ignore[arg-type]
         self.ranges, self.latest = ranges, ranges.latest(plan.record.history_length)
         self.exclusion = exclusion.of_clicks(
@@ -110,8 +111,8 @@ class _UserClicks:
         )
         self.excluded = self.exclusion.mass(self.proposal.mass)
         self.made = composition(
-            plan.dependent, plan.record.negatives, catalogue, self.exclusion, self.excluded, self.item,
-            lists_of(table, plan.dependent, catalogue.index_of_number),
+            plan.dependent, plan.record.negatives, catalogue, catalogue.refusing(self.exclusion), self.excluded,
+            self.item, lists_of(table, plan.dependent, catalogue.index_of_number),
         )  # fmt: skip
         self.asked = 0  # catalogue-wide draws
         self.quotas: Quotas | None = None
@@ -191,7 +192,7 @@ class _UserClicks:
             "user": pa.nulls(count, pa.string()),
             "time": self.time[rows],
             "weight": self.weight[rows],
-            "positive": self.item[rows].astype(np.int32),
+            "positive": self.index[rows].astype(np.int32),
             "history": nothing,
             "known": nothing,
             "negatives": nothing,
@@ -219,7 +220,7 @@ class _UserClicks:
         columns: dict[str, Any] = {"order": signed(order)}
         if split != TRAIN or plan.record.history:
             recent = Ranges(self.latest.start[rows], self.latest.end[rows])
-            columns["history"] = _lists(*history.gathered(self.item, recent))
+            columns["history"] = _lists(*history.gathered(self.index, recent))
         if split != TRAIN:
             columns["user"] = encoding.texts(self.users.take(pa.array(rows))).cast(pa.string())
             columns["known"] = self._known(rows)
@@ -263,7 +264,7 @@ class _UserClicks:
                 f"with exclude: {' and '.join(plan.exclude) or 'none'} {left}; "
                 "set negatives.shortage: mask, exclude less, or give uniform a share of the proposal"
             )
-        negatives = np.repeat(self.item[rows][:, None], count, axis=1)
+        negatives = np.repeat(self.index[rows][:, None], count, axis=1)
         able = rows[drawn]
         if len(able):
             click_keys = self.click_key[able]
@@ -272,9 +273,10 @@ class _UserClicks:
             if self.catalogue.clicks is not None and self.quotas is not None:
                 negatives[drawn] = self.catalogue.clicks.draw(own, self.quotas.of(able), self.exclusion, able)
             else:
-                negatives[drawn] = self.made.draw([own, *keys], able)
+                negatives[drawn] = self.catalogue.references(self.made.draw([own, *keys], able))
                 self.asked += int(self.made.taken[able, 0].sum())
-        columns = {"drawn": drawn, "negatives": _lists(negatives.reshape(-1), np.full(len(rows), count))}
+        lists = _lists(negatives.reshape(-1), np.full(len(rows), count), self.catalogue.reference_type)
+        columns = {"drawn": drawn, "negatives": lists}
         if plan.record.log_q == "item":
             return columns
         log_q = self.made.log_q(rows, np.concatenate([self.item[rows][:, None], negatives], axis=1))
@@ -307,10 +309,11 @@ class _UserClicks:
         items, lengths = history.gathered(self.item, Ranges(self.ranges.start[rows], self.ranges.end[rows]))
         owner = np.repeat(np.arange(len(rows)), lengths)
         known = distinct(owner * len(self.catalogue) + items)
-        return _lists(known % len(self.catalogue), np.bincount(known // len(self.catalogue), minlength=len(rows)))
+        index = self.catalogue.indices(known % len(self.catalogue))
+        return _lists(index, np.bincount(known // len(self.catalogue), minlength=len(rows)))
 
 
-def drawn_pools(plan: Plan, catalogue: Catalogue, epoch: int, places: Ints) -> Ints:
+def drawn_pools(plan: Plan, catalogue: ItemsAtHand, epoch: int, places: Ints) -> Ints:
     """[places, N] the pool of each record, from nothing but the seed, the set of negatives and the record's place."""
     keys = plan.pool_keys(places, epoch)
     if plan.unique == "tensorflow":
@@ -327,9 +330,9 @@ def user_vocabularies(path: str) -> dict[str, pa.Array]:
     return {name: table[name].chunk(0)[0].values for name in table.column_names}
 
 
-def _lists(items: Ints, lengths: Ints) -> pa.LargeBinaryArray:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) * 4
-    return wire.binary_array(items.astype("<i4"), offsets)
+def _lists(items: Ints, lengths: Ints, kind: str = "<i4") -> pa.LargeBinaryArray:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64) * np.dtype(kind).itemsize
+    return wire.binary_array(items.astype(kind), offsets)
 
 
 def _expected_row(plan: Plan, expected: npt.NDArray[np.float64]) -> pa.RecordBatch:

@@ -7,14 +7,15 @@ of another group have a cell of their own, where nothing is to be expected.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.catalogue import Catalogue
+from pipelines.catalogues import ItemsAtHand
 from pipelines.exclusion import numbers_to_items
 from pipelines.plan import Plan
 from pipelines.tallies import Cells
@@ -35,6 +36,16 @@ Lists = tuple[Ints, Ints]
 Dependent = Sequence[tuple[str, int, Mapping[str, Any]]]
 
 BINS = 8
+
+
+class Tallied(Protocol):
+    """What draws are counted by."""
+
+    @property
+    def cells(self) -> Cells: ...
+
+    @property
+    def groups(self) -> list[Groups]: ...
 
 
 def dependent(config: "Config") -> tuple[tuple[str, int, dict[str, Any]], ...]:
@@ -79,7 +90,7 @@ def lists_of(table: pa.Table, found: Dependent, index_of_number: Ints) -> dict[s
 
 
 def composition(
-    found: Dependent, count: int, catalogue: Catalogue, exclusion: Excluding, excluded: Ints, positive: Ints,
+    found: Dependent, count: int, catalogue: ItemsAtHand, exclusion: Excluding, excluded: Ints, positive: Ints,
     lists: Mapping[str, Lists],
 ) -> Composition:  # fmt: skip
     """What `count` negatives of clicks are made of, whose own items are `positive` [n].
@@ -111,7 +122,7 @@ class Ledger:
     bins: tuple[tuple[Ints, Ints] | None, ...]
 
     @classmethod
-    def of(cls, plan: Plan, catalogue: Catalogue) -> "Ledger":
+    def of(cls, plan: Plan, catalogue: Tallied) -> "Ledger":
         """The ledger of a job."""
         slots, from_groups = [number for _, number, _ in plan.dependent], iter(catalogue.groups)
         bins: list[tuple[Ints, Ints] | None] = [None]
@@ -119,7 +130,11 @@ class Ledger:
             source = next(from_groups) if name == "same_attribute" else None
             bins.append(None if source is None else (source.bins(BINS), source.label))
         count = plan.record.negatives
-        return cls(Cells.of(catalogue.tallied), count, (count - sum(slots), *slots), tuple(bins))
+        return cls(catalogue.cells, count, (count - sum(slots), *slots), tuple(bins))
+
+    def among(self, catalogue: Tallied) -> "Ledger":
+        """The same for the items at hand, where these are not the whole catalogue."""
+        return self if catalogue.cells is self.cells else replace(self, cells=catalogue.cells)
 
     @property
     def sizes(self) -> list[int]:

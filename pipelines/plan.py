@@ -25,6 +25,7 @@ class Plan:
     dependent: (strategy, slots, parameters) of those that depend on the click, in the order of the mixture.
     in_batch: the share of draws that other clicks of the block give. examples_per_user: 0 for no limit.
     held_out: whether any click may be for validation or test.
+    catalogue: a path. partitions: how many the catalogue is cut into; 0 for one that is mapped as a whole.
     """
 
     root: str
@@ -48,6 +49,7 @@ class Plan:
     examples_per_user: int = 0
     unique: bool | str = False  # or "tensorflow"
     held_out: bool = True
+    partitions: int = 0
 
     @property
     def classes(self) -> tuple[int, ...]:

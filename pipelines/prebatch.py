@@ -42,6 +42,11 @@ def main(
     with reporting_errors(debug):
         given = [*overrides, f"output.path={output}"] if output else list(overrides)
         config = for_date(configuration.load(Config, path, given), date)
+        if dry_run and config.catalogue.kind == "partitioned":
+            raise ConfigurationError(
+                "--dry-run: looks at all items on the driver, for which a partitioned catalogue is too large; "
+                "leave it out, or add --set catalogue.kind=mapped where they fit"
+            )
         # Spark is loaded only once the configuration is known to be right.
         from pipelines import appending, job, mined, report, summary
         from pipelines import dry_run as estimate

@@ -10,9 +10,11 @@ another attempt is in nobody's way, and a later run removes it once it is old en
 
 import contextlib
 import datetime as dt
+import os
 import re
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +25,7 @@ from pipelines.sink import unwritable
 from schemas.errors import CorruptDataset, OutputError, ProjectError
 from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, StoredFile, local_path, sync_folder, write_atomically
 
+_AT_ONCE = 8 << 20  # bytes
 SHARD_FOLDERS = ("train", "validation", "test", "items", "rejected")
 # Names that only this job gives. A folder may hold part-* files of others, such as its own input; those are not ours.
 _OURS = re.compile(r"part-.*(\d{8}T\d{6}-[0-9a-f]{6})-[0-9a-f]{8}\.(tfrecord|tfrecord\.gz|parquet)")
@@ -85,6 +88,25 @@ class Publication:
         except OSError as error:
             raise unwritable(staged, error) from error
         return StoredFile(path, len(data), google_crc32c.value(data))
+
+    def stage_files(self, path: str, start: bytes, pieces: Sequence[str]) -> StoredFile:
+        """Keeps a file put together from others, which may be larger than memory."""
+        staged = self.root / STAGED / self.run / path
+        size, crc = len(start), google_crc32c.value(start)
+        try:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            with staged.open("wb") as stream:
+                stream.write(start)
+                for piece in pieces:
+                    with Path(piece).open("rb") as source:
+                        while data := source.read(_AT_ONCE):
+                            stream.write(data)
+                            size, crc = size + len(data), google_crc32c.extend(crc, data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise unwritable(staged, error) from error
+        return StoredFile(path, size, crc)
 
     def commit(self, manifest: Manifest) -> Dataset:
         """Puts the manifest in place, then the staged files under their names, then removes what is no longer named."""

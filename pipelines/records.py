@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.catalogue import Catalogue, mapped
+from pipelines.catalogues import ItemsAtHand, source_of
 from pipelines.grouping import whole_groups
 from pipelines.history import known_to
 from pipelines.negatives import CANDIDATES, column_of, drawn_pools
@@ -76,8 +76,8 @@ def clicks_a_step(plan: Plan) -> int:
 
 def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
     """Writes the rows of one part, sorted by place and order, as one shard; gives one row of RESULT."""
-    catalogue = mapped(plan.catalogue, plan.item_fields)
-    builder = _Builder(plan, catalogue)
+    source = source_of(plan)
+    builder = _Builder(plan, source.catalogue)
     writer: ShardWriter | None = None
     expected, identity = b"", (TRAIN, 0)
     try:
@@ -89,6 +89,7 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
                 table = table.filter(pa.compute.not_equal(table["place"], -1)).combine_chunks()
             if not table.num_rows:
                 continue
+            table, catalogue = source.told_to(table)
             chunk = Chunk(table)
             if writer is None:
                 part = int(chunk.values("part")[0])
@@ -97,6 +98,7 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
                 if identity[0] == TRAIN and plan.epochs > 1:
                     name = f"{identity[1]:03d}-{name}"
                 writer = ShardWriter(plan.root, SPLITS[identity[0]], name, plan.compression)
+            builder.use(catalogue)
             writer.write(builder.records(chunk, *identity))
         if writer is not None:
             writer.close()
@@ -125,15 +127,20 @@ def _result(
 class _Builder:
     """Records of a part, and what is counted on the way."""
 
-    def __init__(self, plan: Plan, catalogue: Catalogue) -> None:
-        self.plan, self.spec, self.catalogue = plan, plan.record, catalogue
-        self.proposal = catalogue.proposal
+    def __init__(self, plan: Plan, catalogue: ItemsAtHand) -> None:
+        self.plan, self.spec = plan, plan.record
         self.ledger = Ledger.of(plan, catalogue)
-        self.cells = self.ledger.cells
+        self.use(catalogue)
         self.clicks = self.without_draws = 0
         self.negatives = np.zeros(self.ledger.observed_size, np.int64)
         self.positives = np.zeros(len(self.cells), np.int64)
         self.histories = history_counts(np.zeros(0, np.int64))
+
+    def use(self, catalogue: ItemsAtHand) -> None:
+        """Takes items from here on: all of them, or those that the next chunk mentions."""
+        self.catalogue, self.proposal = catalogue, catalogue.proposal
+        self.ledger = self.ledger.among(catalogue)
+        self.cells = self.ledger.cells
 
     def records(self, chunk: Chunk, split: int, epoch: int) -> pa.LargeBinaryArray:
         """Serialized records of a chunk."""
@@ -160,9 +167,9 @@ class _Builder:
         payloads = self._clicks(chunk, starts) | self._users(chunk, starts, columns) | self._histories(chunk)
         payloads |= self._items(chunk.values("positive"), np.arange(len(chunk) + 1))
         payloads["user.key"] = wire.bytes_fragments([key.encode() for key in chunk.table["user"].to_pylist()])
-        for key, name in (("history.index", "history"), ("exclude.index", "known")):
-            items, offsets = chunk.lists(name)
-            payloads[key] = wire.regrouped(wire.int_fragments(items), offsets)
+        (items, offsets), (known, of_known) = chunk.lists("history"), chunk.lists("known")
+        payloads["history.index"] = wire.regrouped(wire.int_fragments(self.catalogue.indices(items)), offsets)
+        payloads["exclude.index"] = wire.regrouped(wire.int_fragments(known), of_known)
         return payloads
 
     def _rows(self, chunk: Chunk) -> Payloads:
@@ -229,7 +236,7 @@ class _Builder:
         payloads = {
             "history.lengths": wire.regrouped(wire.int_fragments(lengths), starts),
             "block.history": wire.regrouped(wire.int_fragments(slots), offsets[starts]),
-            "history.index": wire.regrouped(wire.int_fragments(table), table_starts),
+            "history.index": wire.regrouped(wire.int_fragments(self.catalogue.indices(table)), table_starts),
         }
         for name in self.spec.history:
             payloads |= self._taken("history", name, table, table_starts)

@@ -25,8 +25,8 @@ from pipelines import (
     history,
     inputs,
     intake,
-    job,
     listed,
+    mapped,
     parts,
     training_examples,
     users,
@@ -92,11 +92,11 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
     items = items.in_unit(taken.time_unit, config.clicks.time_unit == "auto")
     with ExitStack() as kept:
         kept.callback(clicks.unpersist)
-        counts, _ = job.count_clicks(clicks, items)
+        counts, _ = mapped.count_clicks(clicks, items)
         clicks, _ = given.counted(clicks, lists)
         examples = training_examples.counted(clicks, config, int(counts[0].sum()))
         counted, _ = catalogue.build(items, counts[0], config.features)
-        counted = job.with_proposal(job.with_frequencies(counted, clicks, config, taken.time_unit)[0], config)
+        counted = mapped.with_proposal(mapped.with_frequencies(counted, clicks, config, taken.time_unit)[0], config)
         found = intake.users(spark, config, clicks)
         kept.callback(found.rows.unpersist)
         known, unmatched = found.usable.select("key", *config.features.user), 0

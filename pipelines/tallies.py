@@ -4,6 +4,7 @@ Items are counted in cells (single items where there are few, else runs of the i
 task's counts stay small however large the catalogue is.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +25,22 @@ HISTORY_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 @dataclass(frozen=True)
 class Cells:
-    """cell [items] of each item, probability [cells] under the proposal."""
+    """cell [items] of each item, probability [cells] under the proposal.
+
+    edges: [cells + 1] item_index where each begins; None where all items are at hand, in their order.
+    """
 
     cell: Ints
     probability: Floats
+    edges: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.probability)
+
+    @functools.cached_property
+    def first(self) -> Ints:
+        """[cells + 1] item_index where each begins, and how many items there are."""
+        return np.searchsorted(self.cell, np.arange(len(self) + 1)) if self.edges is None else self.edges
 
     @classmethod
     def of(cls, probability: Floats) -> "Cells":
@@ -86,8 +96,7 @@ def decile_edges(counts: Ints) -> Ints:
 
 def by_decile(values: Floats | Ints, cells: Cells, edges: Ints) -> list[float]:
     """[10] values of cells summed by popularity decile; a cell that spans two counts where it begins."""
-    first = np.searchsorted(cells.cell, np.arange(len(cells)), side="left")
-    decile = np.clip(np.searchsorted(edges, first, side="right") - 1, 0, 9)
+    decile = np.clip(np.searchsorted(edges, cells.first[:-1], side="right") - 1, 0, 9)
     return [float(value) for value in np.bincount(decile, values, 10)]
 
 

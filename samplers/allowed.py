@@ -7,27 +7,46 @@ of them on average; the inversion sorts the excluded items of the clicks that co
 """
 
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from samplers import rng
 from samplers.availability import Availability
-from samplers.exclusion import Exclusion
 from samplers.inversion import Positions
 from samplers.on_offer import OnOffer
 from samplers.proposal import Proposal
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 REDRAWS = 32
 STEP = 1 << 16  # draws at a time, so that what lies between two look-ups stays in the cache
 PAIRS = 1 << 22  # excluded items that inversion holds at a time
 
 
+class Refusing(Protocol):
+    """What may not be drawn, told of what a proposal draws: items (`samplers.exclusion`), or positions
+    (`samplers.places`).
+    """
+
+    @property
+    def availability(self) -> Availability | None: ...
+
+    @property
+    def times(self) -> Ints: ...
+
+    def excluded(self, row: Ints, drawn: Ints, /) -> Bools: ...
+
+    def sizes(self, rows: Ints) -> Ints: ...
+
+    def lists(self, rows: Ints) -> tuple[Ints, Ints]: ...
+
+
 def draw_allowed(
-    proposal: Proposal, keys: rng.Keys, count: int, exclusion: Exclusion, rows: Ints, excluded_mass: Ints
+    proposal: Proposal, keys: rng.Keys, count: int, exclusion: Refusing, rows: Ints, excluded_mass: Ints
 ) -> Ints:
     """[clicks, count] draws from the proposal conditioned on not being excluded.
 
@@ -77,7 +96,7 @@ def _on_offer(availability: Availability, mass: Ints, time: Ints, owner: Ints, u
     return drawn
 
 
-def inverted(proposal: Proposal, exclusion: Exclusion, rows: Ints, owner: Ints, target: Ints) -> Ints:
+def inverted(proposal: Proposal, exclusion: Refusing, rows: Ints, owner: Ints, target: Ints) -> Ints:
     """[t] items by inversion of the distribution function over what is not excluded.
 
     owner: [t] position in `rows` of the click of each, rising. target: [t] from 0 up to the mass that remains to it.

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import catalogue, encoding, job
+from pipelines import catalogue, encoding
 from pipelines.assembly import plan_for
 from pipelines.config import Config, record_spec
+from pipelines.mapped import MappedCatalogue, with_proposal
 from pipelines.plan import Plan
 from pipelines.publication import Publication
 from samplers import rng
@@ -102,7 +103,8 @@ def prepared(shop: Shop, publication: Publication, negatives: int) -> tuple[dict
         .rename_columns(["value", "weight"]),
     )
     fields = (encoding.resolved("user", user, len(users), None),)
-    plan = plan_for(job_file, publication, job.with_proposal(counted, job_file), fields, {"user": users}, "seconds")
+    built = MappedCatalogue(with_proposal(counted, job_file), vocabularies, {})
+    plan = plan_for(job_file, publication, built, fields, {"user": users}, "seconds")
     vocabularies["user"] = users
     blocks = record_spec(configuration(publication.root, "block", negatives), plan.record.user, plan.item_fields)
     path = publication.work / "boundaries-0.npy"

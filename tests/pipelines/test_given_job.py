@@ -121,6 +121,7 @@ def lists_of(spark, document):
     """(user, item, time, split and the lists of every click, what became of the input)."""
     from pipelines import given, job
     from pipelines.given import Lists
+    from pipelines.mapped import MappedItems
     from pipelines.publication import Publication
     from pipelines.rejects import Used
 
@@ -128,10 +129,11 @@ def lists_of(spark, document):
     with Publication(config.output.path, False) as publication:
         used = Used(config.limits.rejected_share)
         items = job.read_items(spark, config, publication, used)
+        assert isinstance(items, MappedItems)
         clicks = job.read_clicks(spark, config, items, publication, used)
         try:
             found, used.given = given.counted(clicks, Lists.of(config))
-            keys = items.table["key"].to_pylist()
+            keys = items.checked.table["key"].to_pylist()
             rows = [
                 (row.user, keys[row.number], row.time, row.split,
                  *(tuple(keys[i] for i in row[f"given_{name}"]) for name in ("impressions", "column", "mined")))

@@ -23,6 +23,7 @@ def mixed(*parts, wide="{popularity: {}, share: 0.5}"):
 
 
 GROUPS = "{same_attribute: {feature: release_year}, share: 0.5}"
+SHOWN = "{path: shown.parquet, user: user_id, item: item_id, time: timestamp}"
 STRATEGIES = [
     ([mixed(GROUPS), "negatives.per=block"], "what same_attribute draw depends on the click, but here clicks share"),
     (
@@ -125,6 +126,40 @@ def test_what_cannot_work_is_said(overrides, said):
         load(Config, ML, overrides)
     assert said in str(error.value)
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "option"),
+    [
+        (["layout={kind: sequence}", "negatives.per=block"], "layout.kind: sequence"),
+        (["negatives.per=block"], "negatives.per: block"),
+        (["negatives.unique=true", "negatives.per=click"], "negatives.unique: true"),
+        ([mixed("{in_batch: {}, share: 0.5}")], "negatives.proposal: in_batch"),
+        ([mixed(GROUPS)], "negatives.proposal: same_attribute"),
+        ([mixed("{impressions: {}, share: 0.5}"), f"impressions={SHOWN}"], "negatives.proposal: impressions"),
+        ([mixed("{column: {}, share: 0.5}"), "clicks.negatives=left"], "negatives.proposal: column"),
+        ([mixed("{mined: {path: m}, share: 0.5}")], "negatives.proposal: mined"),
+        (["negatives.exclude=[listed, history]", "clicks.exclude=seen"], "negatives.exclude: listed"),
+        (["frequencies.half_life=7d"], "frequencies"),
+        (["items.available_from=since"], "items.available_from and available_to"),
+    ],
+)
+def test_what_a_partitioned_catalogue_does_not_serve_is_refused_in_one_line_and_served_by_others(overrides, option):
+    with pytest.raises(ConfigurationError) as error:
+        load(Config, ML, [*overrides, "catalogue.kind=partitioned"])
+    advice = "leave that out, or set catalogue.kind: mapped"
+    assert f"catalogue.kind: partitioned does not serve {option}; {advice}" in str(error.value)
+    assert error.value.exit_code == 2
+    for other in ("mapped", "auto"):
+        assert option in load(Config, ML, [*overrides, f"catalogue.kind={other}"]).mapped_alone
+
+
+def test_a_partitioned_catalogue_serves_the_rest():
+    overrides = [
+        mixed("{log_uniform: {}, share: 0.5}"), "negatives.exclude=[history, user]", "negatives.shortage=mask",
+        "layout={kind: row}", "examples.per_user=3", "catalogue.kind=partitioned",
+    ]  # fmt: skip
+    assert load(Config, ML, overrides).mapped_alone == []
 
 
 def test_what_is_wrong_with_a_sequence_is_said_at_once():

@@ -1,0 +1,68 @@
+"""Which kind of catalogue a job gets, before its items are read as a whole: by configuration, or by their size.
+
+The size of items is that of a sample as Arrow holds them, times their number; about what they take encoded. Small files
+are not even counted, so that `auto` costs nothing where it does not matter.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from pyspark.sql import DataFrame
+
+from pipelines import words
+from pipelines.config import Config
+
+SAMPLE = 1_000  # items
+EXPANDED = 32  # no table is so much larger in memory than in its files
+
+
+@dataclass(frozen=True)
+class Kept:
+    """parts: of a partitioned catalogue; 0 for a mapped one. told: the choice in words."""
+
+    parts: int
+    told: str
+
+    @property
+    def kind(self) -> str:
+        """mapped or partitioned."""
+        return "partitioned" if self.parts else "mapped"
+
+
+def chosen(config: Config, rows: DataFrame) -> Kept:
+    """How a job's catalogue is kept. Unless it is small or the configuration says `mapped`, the items are counted.
+
+    rows: of the item table.
+    """
+    wanted, most = config.catalogue, config.catalogue.mapped_bytes
+    if wanted.kind == "mapped":
+        return Kept(0, "catalogue mapped")
+    if wanted.kind == "auto":
+        size = file_bytes(rows)
+        if size is not None and size * EXPANDED <= most:
+            return Kept(0, f"catalogue mapped (auto: {words.size(size)} of files)")
+    size = item_bytes(rows)
+    parts = max(1, -(-size // wanted.partition_bytes))
+    told = f"about {words.size(size)}, catalogue.mapped_bytes is {words.size(most)}"
+    if wanted.kind == "partitioned":
+        return Kept(parts, f"catalogue partitioned into about {parts:,}")
+    if size <= most:
+        return Kept(0, f"catalogue mapped (auto: {told})")
+    if config.mapped_alone:
+        return Kept(0, f"catalogue mapped (auto: {told}, but {config.mapped_alone[0]} needs a mapped one)")
+    return Kept(parts, f"catalogue partitioned into about {parts:,} (auto: {told})")
+
+
+def file_bytes(rows: DataFrame) -> int | None:
+    """Bytes of the files that rows come from; None where that cannot be told from here."""
+    found = [urlparse(name) for name in rows.inputFiles()]
+    if not found or any(url.scheme not in ("", "file") for url in found):
+        return None
+    return sum(Path(unquote(url.path)).stat().st_size for url in found)
+
+
+def item_bytes(rows: DataFrame) -> int:
+    """About how many bytes rows take in memory."""
+    sample = rows.limit(SAMPLE).toArrow()
+    return int(sample.nbytes / max(sample.num_rows, 1) * rows.count())
