@@ -97,7 +97,7 @@ def hash_of_limits(limits: Iterable[Ints]) -> str:
     return found.hexdigest()
 
 
-def checked_part(table: pa.Table, features: Features, where: str) -> CheckedItems:
+def checked_part(table: pa.Table, features: "Features", where: str) -> CheckedItems:
     """The same of some rows of the item table: all those of the keys that are among them."""
     for name, spec in features.item.items():
         encoding.check_type(name, spec, table.schema.field(name).type, where)

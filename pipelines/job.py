@@ -30,10 +30,11 @@ from pipelines import (
     users,
 )
 from pipelines.assembly import assembled, plan_for, stored_vocabularies
-from pipelines.catalogues import Items, source_of
+from pipelines.catalogues import Items
 from pipelines.config import Config
 from pipelines.given import Keys, Lists
 from pipelines.intake import Beside, ClickIntake
+from pipelines.item_source import source_of
 from pipelines.mapped import MappedItems
 from pipelines.partitioned import PartitionedItems
 from pipelines.plan import Plan

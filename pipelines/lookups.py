@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines import mapped_files
-from pipelines.catalogues import Task
+from pipelines.item_source import Task
 from pipelines.partitions import Partitions, blob_columns, read_partitions
 from pipelines.plan import Plan
 from pipelines.tallies import Cells

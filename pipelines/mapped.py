@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from pipelines import assembly, catalogue, frequencies, intake, mapped_files, parts, rejects
 from pipelines.catalogue import Catalogue, CheckedItems
-from pipelines.catalogues import ClickCounts, Figures, Task
+from pipelines.catalogues import ClickCounts, Figures
 from pipelines.config import Config
 from pipelines.kind import Kept
 from pipelines.plan import Plan
@@ -158,42 +158,6 @@ class MappedCatalogue:
             writer.write(codec.encode(columns, payloads))
         writer.close()
         return Split.of([Shard(writer.path, writer.bytes, writer.crc32c, writer.records)]), writer.digest
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """All items, in every task."""
-
-    catalogue: Catalogue
-
-    @classmethod
-    def of(cls, plan: Plan) -> "Mapped":
-        """Those of a plan."""
-        return cls(catalogue.mapped(plan.catalogue, plan.item_fields))
-
-    def joined(self, clicks: DataFrame) -> DataFrame:
-        """The clicks as they are: their numbers are enough."""
-        return clicks
-
-    def asking(self, task: Task) -> Task:
-        """The task as it is: there is nothing to ask for."""
-        return task
-
-    def schema(self, drawn: str) -> str:
-        """The task's."""
-        return drawn
-
-    def answered(self, drawn: DataFrame) -> DataFrame:
-        """The rows as they are."""
-        return drawn
-
-    def met_by(self, _clicks: pa.Table) -> Catalogue:
-        """All items."""
-        return self.catalogue
-
-    def told_to(self, rows: pa.Table) -> tuple[pa.Table, Catalogue]:
-        """(the rows, all items)."""
-        return rows, self.catalogue
 
 
 def count_clicks(clicks: DataFrame, items: CheckedItems) -> tuple[npt.NDArray[np.int64], str]:

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from pipelines import encoding, exclusion, history, hits, mapped_files
 from pipelines.blocks import USER_CLICKS, placed
-from pipelines.catalogues import ItemsAtHand, source_of
 from pipelines.encoding import Fragments
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
+from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.parts import Ledger, composition, lists_of
 from pipelines.plan import Plan, range_of, signed
 from pipelines.split import TRAIN

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.catalogue import Catalogue
-from pipelines.catalogues import ItemsAtHand
 from pipelines.exclusion import numbers_to_items
+from pipelines.item_source import ItemsAtHand
 from pipelines.plan import Plan
 from pipelines.tallies import Cells
 from samplers.composition import Composition, Counted

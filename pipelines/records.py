@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.catalogues import ItemsAtHand, source_of
 from pipelines.grouping import whole_groups
 from pipelines.history import known_to
+from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.negatives import CANDIDATES, column_of, drawn_pools
 from pipelines.parts import Ledger
 from pipelines.plan import Plan, unsigned

@@ -171,7 +171,7 @@ def test_a_part_that_does_not_answer_is_an_error_and_no_other_item(stored):
 
 
 def test_a_plan_with_partitions_is_served_by_them(stored):
-    from pipelines.catalogues import source_of
+    from pipelines.item_source import source_of
 
     found, *_ = stored
     assert source_of(found.plan) == found
