@@ -128,13 +128,14 @@ def test_a_writing_task_is_told_of_every_item_what_the_catalogue_says(stored, mo
         assert told.cells.cell.tolist() == told.index.tolist()
         candidates = np.unique(np.r_[items, table["positive"].to_numpy()])
         for field in FIELDS:
-            fragments, whole = told.fragments(field), expected[field.name]
-            some = pa.array(candidates if field.name == "content" else np.arange(len(told)))
-            index = pa.array(told.index[some.to_numpy()])
-            assert fragments.values.take(some).equals(whole.values.take(index))
-            assert (fragments.lengths is None) == (whole.lengths is None)
+            lengths, whole = f"{field.name}.lengths", expected[field.name]
+            some = candidates if field.name == "content" else np.arange(len(told))
+            index = pa.array(told.index[some])
+            assert told.tables[field.name].take(some).equals(whole.values.take(index))
+            assert (lengths in told.tables) == (whole.lengths is not None)
             if whole.lengths is not None:
-                assert fragments.lengths.take(some).equals(whole.lengths.take(index))
+                assert told.tables[lengths].take(some).equals(whole.lengths.take(index))
+        assert told.tables["index"].take(candidates).equals(wire.int_fragments(told.index[candidates]))
     assert seen == 40
 
 
@@ -157,7 +158,7 @@ def test_histories_bring_their_own_features_alone(stored):
     _, told = found.told_to(rows)
     bare = np.setdiff1d(history, np.r_[positive, drawn.items(-1 - negatives.reshape(-1))])
     assert len(bare) > 0
-    content = told.fragments(FIELDS[2]).values
+    content = told.tables[FIELDS[2].name].take(np.arange(len(told)))
     for number, index in enumerate(told.index.tolist()):
         assert len(content[number].as_py()) == (0 if index in bare else 8)
 
