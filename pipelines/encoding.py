@@ -135,12 +135,30 @@ def quantiles_of(distinct: npt.NDArray[np.float64], times: Ints, quantiles: int)
     if not len(distinct):
         return ()
     behind = np.cumsum(times)
-    place = (behind[-1] - 1) * (np.arange(1, quantiles) / quantiles)
-    below = np.floor(place).astype(np.int64)
-    low, high = (distinct[np.searchsorted(behind, at, side="right")] for at in (below, np.ceil(place).astype(np.int64)))
-    part, step = place - below, high - low
-    found = np.where(part < 0.5, low + step * part, high - step * (1 - part))
-    return tuple(float(value) for value in np.unique(found))
+    places = places_of_quantiles(int(behind[-1]), quantiles)
+    return places.between(distinct[np.searchsorted(behind, places.needed, side="right")])
+
+
+@dataclass(frozen=True)
+class Places:
+    """at: [quantiles - 1] where boundaries lie among sorted numbers. needed: the places of numbers around them."""
+
+    at: npt.NDArray[np.float64]
+    needed: Ints
+
+    def between(self, numbers: npt.NDArray[np.float64]) -> tuple[float, ...]:
+        """The boundaries, each once, given the numbers at the places `needed`."""
+        below = np.floor(self.at)
+        low, high = (numbers[np.searchsorted(self.needed, place)] for place in (below, np.ceil(self.at)))
+        part, step = self.at - below, high - low
+        found = np.where(part < 0.5, low + step * part, high - step * (1 - part))
+        return tuple(float(value) for value in np.unique(found))
+
+
+def places_of_quantiles(count: int, quantiles: int) -> Places:
+    """Where the boundaries of so many intervals alike lie among `count` sorted numbers."""
+    at = (count - 1) * (np.arange(1, quantiles) / quantiles)
+    return Places(at, np.unique(np.concatenate([np.floor(at), np.ceil(at)])).astype(np.int64))
 
 
 def resolved(name: str, spec: "FeatureSpec", size: int, boundaries: Sequence[float] | None) -> Field:
@@ -180,16 +198,20 @@ def encoded(field: Field, values_by_index: pa.Array | None, column: pa.Array) ->
     if field.encode == "vocabulary":
         if field.shape == "list":
             values, owners = flat_lists(column)
-            lengths = np.bincount(owners, minlength=len(column)).astype(np.int64)
-            starts = np.concatenate([[0], np.cumsum(lengths)])
-            fragments = wire.regrouped(wire.int_fragments(indices(values_by_index, values)), starts)
-            return Fragments(fragments, wire.int_fragments(lengths))
+            return list_fragments(indices(values_by_index, values), owners, len(column))
         return Fragments(wire.int_fragments(indices(values_by_index, column)))
     if field.encode == "buckets":
         numeric = numbers(column)
         index = np.searchsorted(np.asarray(field.boundaries), numeric, side="right") + 1
         return Fragments(wire.int_fragments(np.where(np.isnan(numeric), 0, index)))
     return Fragments(wire.float_fragments(dense(field, column), field.width or 1))
+
+
+def list_fragments(index: Ints, owners: Ints, rows: int) -> Fragments:
+    """The fragments of lists of indices, one list after the other; owners: the row of each, rising."""
+    lengths = np.bincount(owners, minlength=rows).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return Fragments(wire.regrouped(wire.int_fragments(index), starts), wire.int_fragments(lengths))
 
 
 def indices(values_by_index: pa.Array, column: pa.Array) -> Ints:

@@ -1,9 +1,9 @@
 """`catalogue: partitioned`: for catalogues that fit into no executor's memory and not into the driver's.
 
 The driver's part of it: it tells tasks what to do with each part of the catalogue (pipelines/partitions.py) and adds up
-what they say. It holds a few numbers a part, 4,096 cells of draws, and the vocabularies of features: their values, not
-the items. A vocabulary of the item key itself never comes here: an item's index in it is its item_index and one more.
-Where items are drawn and looked up: pipelines/lookups.py. What it costs beyond a mapped catalogue: pipelines/README.md.
+what they say. It holds a few numbers a part, 4,096 cells of draws, and vocabularies of few values. One of many values
+never comes here (pipelines/ranked_values.py), nor one of the item keys: an item's index in it is its item_index and one
+more. Where items are drawn and looked up: pipelines/lookups.py. What it costs beyond a mapped one: pipelines/README.md.
 """
 
 import itertools
@@ -29,9 +29,20 @@ from pipelines import assembly, catalogue, encoding, intake, mapped_files, rejec
 from pipelines.catalogues import ClickCounts, Figures
 from pipelines.config import Config
 from pipelines.kind import Kept
-from pipelines.partitions import Encoder, Partitions, blob_columns, each, stored, whole, written_items
+from pipelines.partitions import (
+    Encoder,
+    Partitions,
+    blob_columns,
+    each,
+    partition,
+    stored,
+    whole,
+    write_text,
+    written_items,
+)
 from pipelines.plan import Plan
 from pipelines.publication import Publication
+from pipelines.ranked_values import WHOLE_NUMBER, Learner, Ranked
 from pipelines.rejects import Used
 from pipelines.sink import DIGEST_MODULUS
 from pipelines.split import SPLITS
@@ -47,7 +58,6 @@ from schemas.record import Field
 Ints = npt.NDArray[np.int64]
 
 ROWS = 1 << 13  # items that a task hands to Spark at a time
-WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"  # what `encoding.vocabulary` sorts as numbers, where all values are such
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class PartitionedItems:
                     work / "rejected" / f"{name}.parquet", lambda path: pq.write_table(checked.rejected, path)
                 )
             told = {
-                "part": _partition(), "usable": usable, "rows": checked.table.num_rows, "rejected": rejected,
+                "part": partition(), "usable": usable, "rows": checked.table.num_rows, "rejected": rejected,
                 "read": checked.read, "reasons": json.dumps(Counter(checked.rejected["reason"].to_pylist())),
             }  # fmt: skip
             yield pa.RecordBatch.from_pylist([told], _CHECKED)
@@ -196,13 +206,6 @@ _CHECKED = pa.schema([
 ])  # fmt: skip
 
 
-def _partition() -> int:
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    return 0 if context is None else context.partitionId()
-
-
 @dataclass(frozen=True)
 class _Ranked:
     """Items by item_index, in files of their own. first: [parts + 1] the index of each part's first item."""
@@ -231,7 +234,7 @@ class _Ranked:
             keys = encoding.texts(clicked["key"].combine_chunks())
             numeric = pc.all(pc.match_substring_regex(keys, WHOLE_NUMBER)).as_py()
             told = {
-                "part": _partition(), "path": path, "rows": table.num_rows, "clicked": clicked.num_rows,
+                "part": partition(), "path": path, "rows": table.num_rows, "clicked": clicked.num_rows,
                 "numeric": numeric is not False,
             }  # fmt: skip
             yield pa.RecordBatch.from_pylist([told], _RANKED)
@@ -254,13 +257,15 @@ class _Ranked:
         whole_, begin = self._masses(sums)
         names = blob_columns(fields)
         own = {name for field in fields if field.name in config.history.features for name in blob_columns([field])}
+        few = {name: found for name, found in values.items() if not isinstance(found, Ranked)}
         path = ""
-        if values:
+        if few:
             path = str(self.items.work / "item_vocabularies.arrow")
             lists = pa.large_list(pa.large_string())
-            mapped_files.store(Path(path), pa.table({name: pa.array([v], lists) for name, v in values.items()}))
+            mapped_files.store(Path(path), pa.table({name: pa.array([found], lists) for name, found in few.items()}))
+        many = tuple((name, found.indices) for name, found in values.items() if isinstance(found, Ranked))
         history = tuple(place for place, name in enumerate(names) if name in own)
-        encoder = Encoder(self.items.work, fields, path, by_rank, history)
+        encoder = Encoder(self.items.work, fields, path, by_rank, history, many)
         items, training, before = int(first[-1]), self.training, self._counts_before()
 
         def encode(part: int) -> dict[str, Any]:
@@ -340,10 +345,11 @@ class _Ranked:
         whole_ = Whole(tuple(Part(*told) for told in self._each(floored)))
         return whole_, whole_.begins()
 
-    def _resolved(self) -> tuple[tuple[Field, ...], dict[str, list[str]], tuple[tuple[str, int], ...]]:
+    def _resolved(self) -> tuple[tuple[Field, ...], dict[str, list[str] | Ranked], tuple[tuple[str, int], ...]]:
         """(fields, vocabularies by feature, those that follow the item_index and their sizes)."""
         features, key = self.items.config.features.item, self.items.config.items.key
-        values: dict[str, list[str]] = {}
+        learner = Learner(self.items.spark, self.items.work, self.paths)
+        values: dict[str, list[str] | Ranked] = {}
         fields, by_rank = [], []
         for name, spec in features.items():
             boundaries, size = spec.boundaries if isinstance(spec, Buckets) else None, 0
@@ -351,10 +357,10 @@ class _Ranked:
                 size = 1 + self._often(spec)
                 by_rank.append((name, size))
             elif isinstance(spec, Vocabulary):
-                values[name] = encoding.vocabulary(spec, self._value_weights(name, spec))
-                size = len(values[name])
+                values[name] = found = learner.vocabulary(name, spec)
+                size = found.size if isinstance(found, Ranked) else len(found)
             elif isinstance(spec, Buckets) and spec.quantiles is not None:
-                boundaries = self._quantiles(name, spec.quantiles)
+                boundaries = learner.quantiles(name, spec.quantiles)
             fields.append(encoding.resolved(name, spec, size, boundaries))
         return tuple(fields), values, tuple(by_rank)
 
@@ -368,37 +374,6 @@ class _Ranked:
         least = spec.min_count
         found: int = sum(self._each(lambda count, _first, _part: int((count >= least).sum())))
         return found if spec.max_size is None else min(found, spec.max_size)
-
-    def _value_weights(self, name: str, spec: Vocabulary) -> pa.Table:
-        """value, weight of a vocabulary's values."""
-        paths = self.paths
-
-        def weigh(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                for part in batch["id"].to_pylist():
-                    table = mapped_files.mapped(paths[part])
-                    weighed_ = encoding.value_weights(spec.shape, table[name].chunk(0), table["count"].to_numpy())
-                    columns = [weighed_["value"].cast(pa.string()), weighed_["weight"]]
-                    yield from pa.table(columns, ["value", "weight"]).combine_chunks().to_batches()
-
-        rows = self.items.spark.range(0, len(paths), 1, len(paths)).mapInArrow(weigh, "value string, weight long")
-        return rows.groupBy("value").agg(F.sum("weight").alias("weight")).toArrow()
-
-    def _quantiles(self, name: str, quantiles: int) -> list[float]:
-        """Boundaries that part the values of clicked items; their distinct values come to the driver."""
-        paths = self.paths
-
-        def values(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                for part in batch["id"].to_pylist():
-                    table = mapped_files.mapped(paths[part])
-                    numbers = encoding.numbers(table[name].chunk(0))[table["count"].to_numpy() > 0]
-                    distinct, times = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
-                    yield pa.RecordBatch.from_arrays([pa.array(distinct), pa.array(times)], ["value", "times"])
-
-        rows = self.items.spark.range(0, len(paths), 1, len(paths)).mapInArrow(values, "value double, times long")
-        found = rows.groupBy("value").agg(F.sum("times").alias("times")).toArrow().sort_by("value")
-        return list(encoding.quantiles_of(found["value"].to_numpy(), found["times"].to_numpy(), quantiles))
 
 
 _RANKED = pa.schema([
@@ -414,7 +389,7 @@ class PartitionedCatalogue:
     fields: tuple[Field, ...]
     partitions: Partitions
     figures: Figures
-    values: dict[str, list[str]]
+    values: dict[str, list[str] | Ranked]
     by_rank: tuple[tuple[str, int], ...]
     ranked: tuple[str, ...]
 
@@ -446,7 +421,12 @@ class PartitionedCatalogue:
 
     def vocabularies(self, publication: Publication) -> dict[str, StoredFile]:
         """vocabulary/<feature>.txt of each item feature; those of keys are put together from the parts' own lines."""
-        files = assembly.stored_vocabularies(publication, self.values)
+        few = {name: found for name, found in self.values.items() if not isinstance(found, Ranked)}
+        files = assembly.stored_vocabularies(publication, few)
+        start = f"{escape(encoding.OUT_OF_VOCABULARY)}\n".encode()
+        for name, found in self.values.items():
+            if isinstance(found, Ranked):
+                files[name] = publication.stage_files(f"vocabulary/{name}.txt", start, found.lines)
         first, ranked, work = self.partitions.first.tolist(), self.ranked, self.items.work
         for name, size in self.by_rank:
 
@@ -454,9 +434,8 @@ class PartitionedCatalogue:
                 keys = encoding.texts(mapped_files.mapped(ranked[part])["key"].chunk(0))
                 text = "".join(f"{escape(key)}\n" for key in keys.slice(0, max(0, size - 1 - first[part])).to_pylist())
                 path = work / "vocabulary" / f"{name}-{part:05d}.txt"
-                return stored(path, lambda path: _written(path, text))
+                return stored(path, lambda path: write_text(path, text))
 
-            start = f"{escape(encoding.OUT_OF_VOCABULARY)}\n".encode()
             files[name] = publication.stage_files(
                 f"vocabulary/{name}.txt", start, each(self.items.spark, len(ranked), lines)
             )
@@ -468,7 +447,3 @@ class PartitionedCatalogue:
         told = each(self.items.spark, plan.partitions, lambda part: written_items(plan, partitions, part))
         shards = [Shard(row["path"], row["bytes"], row["crc32c"], row["records"]) for row in told]
         return Split.of(shards), sum(int(row["digest"], 16) for row in told) % DIGEST_MODULUS
-
-
-def _written(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")

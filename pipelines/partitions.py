@@ -4,7 +4,7 @@
 
 Each arrow is a task for each part; the driver gets a few numbers a part, adds them up, and tells the next task what
 came before its part. Files have fixed names and are renamed into place, so that a task that runs twice does no harm.
-Cost: every item is sorted by key once and by count once; a task holds a part, raw and encoded, three times its size.
+Cost: every item is sorted by key once and by count once; a task holds a part, raw and encoded, some six times its size.
 """
 
 import functools
@@ -119,12 +119,26 @@ def stored(path: Path, write: Callable[[Path], None]) -> str:
     return str(path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes text with the line ends it has."""
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def partition() -> int:
+    """The number of Spark's partition that a task is at work on: ranges are numbered in their order."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return 0 if context is None else context.partitionId()
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Encodes a part: what the driver knows of the whole catalogue by then.
 
-    values: a mapped file of vocabularies by feature. by_rank: (feature, its vocabulary's size) where an item's index in
-    it is its item_index and one more, as the feature is the item's key.
+    values: a mapped file of vocabularies by feature. looked_up: files of values' indices by feature and part.
+    by_rank: (feature, its vocabulary's size) where an item's index in it is its item_index and one more, as the feature
+    is the item's key.
     """
 
     work: Path
@@ -132,16 +146,20 @@ class Encoder:
     values: str
     by_rank: tuple[tuple[str, int], ...]
     history_columns: tuple[int, ...]
+    looked_up: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
-    def columns(self, table: pa.Table, first: int) -> dict[str, Fragments]:
+    def columns(self, number: int, table: pa.Table, first: int) -> dict[str, Fragments]:
         """Fragments by feature of items from item_index `first` on."""
         vocabularies = mapped_files.mapped(self.values) if self.values else None
-        sizes, found = dict(self.by_rank), {}
+        sizes, indices, found = dict(self.by_rank), dict(self.looked_up), {}
         for field in self.fields:
             column = table[field.name].chunk(0)
             if field.name in sizes:
                 index = np.arange(first + 1, first + 1 + table.num_rows)
                 found[field.name] = Fragments(wire.int_fragments(np.where(index < sizes[field.name], index, 0)))
+                continue
+            if field.name in indices:
+                found[field.name] = _of_indices(field, column, indices[field.name][number])
                 continue
             known = None
             if field.encode == "vocabulary" and vocabularies is not None:
@@ -153,7 +171,7 @@ class Encoder:
         """Writes the part's file, and the places of its items by number."""
         end = begin + np.cumsum(mass)
         pieces = []
-        for fragments in self.columns(table, first).values():
+        for fragments in self.columns(number, table, first).values():
             pieces += [fragments.values, *([] if fragments.lengths is None else [fragments.lengths])]
         sizes = np.stack([wire.lengths_of(piece) for piece in pieces], axis=1).astype(np.int32)
         history = [pieces[place] for place in self.history_columns]
@@ -173,6 +191,17 @@ class Encoder:
         )
         stored(self.work / "places.parquet" / f"part-{number:05d}.parquet", lambda path: pq.write_table(places, path))
         return stored(self.work / "catalogue" / f"{number:05d}.arrow", lambda path: mapped_files.store(path, encoded))
+
+
+def _of_indices(field: Field, column: pa.Array, path: str) -> Fragments:
+    """A vocabulary's fragments where each value's index was looked up."""
+    table = mapped_files.mapped(path)
+    owners = encoding.flat_lists(column)[1] if field.shape == "list" else None
+    index = np.zeros(len(column) if owners is None else len(owners), np.int64)
+    index[table["place"].to_numpy()] = table["index"].to_numpy()
+    if owners is None:
+        return Fragments(wire.int_fragments(index))
+    return encoding.list_fragments(index, owners, len(column))
 
 
 def _joined(pieces: Sequence[pa.LargeBinaryArray], items: int) -> pa.LargeBinaryArray:

@@ -69,6 +69,14 @@ def test_integers_beyond_what_a_double_holds_are_bucketed_all_the_same(big):
     assert [rows.tolist() for _, rows in encoding.faults("f", spec, pa.array([big, None]))] == [[False, False]]
 
 
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=60), st.integers(2, 12), st.integers(1, 3))
+@settings(deadline=None, derandomize=True)
+def test_quantiles_are_numpys_to_the_last_bit(numbers, quantiles, repeated):
+    values = np.array(numbers * repeated)
+    expected = np.unique(np.quantile(values, np.arange(1, quantiles) / quantiles))
+    assert encoding.quantile_boundaries(values, quantiles) == tuple(expected.tolist())
+
+
 def test_quantiles_part_what_is_there():
     values = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, np.nan])
     assert encoding.quantile_boundaries(values, 4) == (2.75, 4.5, 6.25)

@@ -45,6 +45,20 @@ def write(held, content):
     )  # fmt: skip
 
 
+def test_a_file_put_together_from_pieces_is_the_same_as_one_written_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.publication._AT_ONCE", 7)
+    pieces = []
+    for number, content in enumerate([b"", b"some\nwords\n", b"\xf0\x9f\x8e\xac" * 9]):
+        pieces.append(str(tmp_path / f"{number}.txt"))
+        (tmp_path / f"{number}.txt").write_bytes(content)
+    with Publication(str(tmp_path / "out"), False) as held:
+        whole = held.stage("vocabulary/a.txt", b"[OOV]\n" + b"some\nwords\n" + b"\xf0\x9f\x8e\xac" * 9)
+        found = held.stage_files("vocabulary/b.txt", b"[OOV]\n", pieces)
+        assert (found.bytes, found.crc32c) == (whole.bytes, whole.crc32c)
+        staged = held.root / STAGED / held.run / "vocabulary"
+        assert (staged / "a.txt").read_bytes() == (staged / "b.txt").read_bytes()
+
+
 def publish(root, content, overwrite=True):
     with Publication(str(root), overwrite) as held:
         return held.commit(write(held, content))
