@@ -125,6 +125,12 @@ class Exclusion:
             new &= ~self.availability.unavailable(item, self.times[row])
         return row[new], item[new]
 
+    @functools.cached_property
+    def runs(self) -> list[Spans]:
+        """`spans`, and `singles` as runs of one click: all that is excluded and available, each once."""
+        row, item = self.singles
+        return [*self.spans, Spans(np.arange(len(self.item)), item, row, row + 1)] if len(row) else self.spans
+
     def items_of(self, row: int) -> Ints:
         """Every item that may not be drawn for one click, sorted."""
         return self.lists(np.array([row]))[0]
