@@ -40,7 +40,6 @@ class Refusing(Protocol):
     @property
     def times(self) -> Ints: ...
 
-    @property
     def runs(self) -> list[Spans]: ...
 
     def excluded(self, row: Ints, drawn: Ints, /) -> Bools: ...
@@ -107,7 +106,7 @@ def inverted(proposal: Proposal, exclusion: Refusing, rows: Ints, owner: Ints, t
     owner: [t] position in `rows` of the click of each, rising. target: [t] from 0 up to the mass that remains to it.
     """
     if exclusion.availability is None:
-        return proposal.items(remaining.positions(exclusion.runs, proposal.end, proposal.mass, rows[owner], target))
+        return proposal.items(remaining.positions(exclusion.runs(), proposal.end, proposal.mass, rows[owner], target))
     return proposal.items(_listed(proposal, exclusion, rows, owner, target))
 
 

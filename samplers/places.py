@@ -63,10 +63,9 @@ class PlacedExclusion:
         """[of the positions' shape] whether each falls on an item that may not be drawn for the click beside it."""
         return self.among.excluded(row, self.table.items(position))
 
-    @property
     def runs(self) -> list[Spans]:
         """See `Exclusion.runs`: of items of the table."""
-        return self.among.runs
+        return self.among.runs()
 
     def sizes(self, rows: Ints) -> Ints:
         """See `Exclusion.sizes`."""

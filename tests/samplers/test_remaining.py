@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from samplers import allowed, remaining
+from samplers import allowed, remaining, rng, same_attribute
+from samplers.availability import ALWAYS, NEVER, Availability
 from samplers.exclusion import Exclusion
 from samplers.places import PlacedExclusion, PlacedProposal, with_gaps
 from samplers.proposal import proposal
@@ -83,7 +84,7 @@ def test_targets_lie_where_a_walk_along_the_line_ends(levels, monkeypatch):
         random = np.random.default_rng(seed)
         exclusion, strategy = random_log(random, levels), random_strategy(random)
         rows, target = questions(random, strategy, exclusion)
-        found = remaining.positions(exclusion.runs, strategy.end, strategy.mass, rows, target)
+        found = remaining.positions(exclusion.runs(), strategy.end, strategy.mass, rows, target)
         assert found.tolist() == walked(strategy, exclusion, rows, target)
         assert not exclusion.excluded(rows, strategy.items(found)).any()
         listed = allowed._listed(
@@ -92,7 +93,7 @@ def test_targets_lie_where_a_walk_along_the_line_ends(levels, monkeypatch):
         assert (listed == np.asarray(found)).all()
         some = random.permutation(len(rows))[:50]  # any order, a few at a time
         monkeypatch.setattr(remaining, "AT_ONCE", 7)
-        alone = remaining.positions(exclusion.runs, strategy.end, strategy.mass, rows[some], target[some])
+        alone = remaining.positions(exclusion.runs(), strategy.end, strategy.mass, rows[some], target[some])
         monkeypatch.undo()
         assert (alone == found[some]).all()
         moved += (found != target).sum()
@@ -112,6 +113,29 @@ def test_items_at_hand_alone_are_enough(levels):
     placed, few = PlacedProposal(table), PlacedExclusion(told, table)
     found = allowed.inverted(placed, few, rows, np.arange(len(rows)), target)
     assert found.tolist() == walked(strategy, exclusion, rows, target)
+
+
+@pytest.mark.parametrize("levels", COMBINATIONS, ids=lambda levels: "+".join(sorted(levels)) or "none")
+def test_draws_within_groups_are_those_of_a_walk_along_the_group(levels, monkeypatch):
+    monkeypatch.setattr(same_attribute, "REDRAWS", 0)  # all is left to the inversion
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        exclusion, label = random_log(random, levels), random.integers(0, 4, ITEMS)
+        source = same_attribute.groups(label, np.append(5, random.integers(0, 4, ITEMS - 1)), 0.75)
+        part = same_attribute.SameAttribute(source, exclusion, exclusion.item, ITEMS, 6, least=1)
+        rows = np.flatnonzero(part.able)
+        keys = rng.keyed(seed, rows)
+        drawn = part.draw(keys, rows)
+        for row, key, own in zip(rows, keys, drawn, strict=True):
+            gone = exclusion.items_of(int(row)).tolist()
+            left = [i for i in range(ITEMS) if label[i] == label[exclusion.item[row]] and i not in gone]
+            ends = np.cumsum(source.mass[left])
+            target = (rng.uniforms(np.full(6, key), np.arange(6)) * ends[-1]).astype(np.int64)
+            assert own.tolist() == [left[np.searchsorted(ends, at, side="right")] for at in target]
+        endless = Availability.between(np.full(ITEMS, ALWAYS), np.full(ITEMS, NEVER))
+        timed = replace(exclusion, time=np.zeros(len(exclusion.item), np.int64), availability=endless)
+        listed = same_attribute.SameAttribute(source, timed, exclusion.item, ITEMS, 6, least=1)
+        assert listed.draw(keys, rows).tolist() == drawn.tolist()
 
 
 def test_where_nothing_is_excluded_targets_stay():
