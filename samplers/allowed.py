@@ -2,8 +2,9 @@
 
 A refused draw is repeated with the slot's next number, among little more than what is on offer (`samplers.on_offer`)
 where less than half of a catalogue that comes and goes is left; after `REDRAWS` of them (a user who knows nearly
-everything) the slot is drawn by inversion over what remains. Cost: a draw and a look-up a slot, 1 / (1 - excluded mass)
-of them on average; the inversion sorts the excluded items of the clicks that come to it, some at a time.
+everything) the slot is drawn by inversion over what remains (`samplers.remaining`). Cost: a draw and a look-up a slot,
+1 / (1 - excluded mass) of them on average, at most `REDRAWS`, and n log n for the inversion of n slots, also of one
+user. Only where a catalogue comes and goes, by times and not by runs of rows, does it list what each click excludes.
 """
 
 from functools import partial
@@ -12,11 +13,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from samplers import rng
+from samplers import remaining, rng
 from samplers.availability import Availability
 from samplers.inversion import Positions
 from samplers.on_offer import OnOffer
 from samplers.proposal import Proposal
+from samplers.spans import Spans
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -24,7 +26,7 @@ Bools = npt.NDArray[np.bool_]
 
 REDRAWS = 32
 STEP = 1 << 16  # draws at a time, so that what lies between two look-ups stays in the cache
-PAIRS = 1 << 22  # excluded items that inversion holds at a time
+PAIRS = 1 << 22  # excluded items that are listed at a time
 
 
 class Refusing(Protocol):
@@ -37,6 +39,8 @@ class Refusing(Protocol):
 
     @property
     def times(self) -> Ints: ...
+
+    def runs(self) -> list[Spans]: ...
 
     def excluded(self, row: Ints, drawn: Ints, /) -> Bools: ...
 
@@ -79,8 +83,8 @@ def draw_allowed(
     if len(open_slots):
         owner, slot = np.divmod(open_slots, count)
         uniform = rng.uniforms(keys[owner], slot + (REDRAWS << 32))
-        remaining = proposal.one - excluded_mass[owner]
-        target = np.minimum((uniform * remaining).astype(np.int64), remaining - 1)
+        left = proposal.one - excluded_mass[owner]
+        target = np.minimum((uniform * left).astype(np.int64), left - 1)
         flat[open_slots] = inverted(proposal, exclusion, rows, owner, target)
     return drawn
 
@@ -101,6 +105,13 @@ def inverted(proposal: Proposal, exclusion: Refusing, rows: Ints, owner: Ints, t
 
     owner: [t] position in `rows` of the click of each, rising. target: [t] from 0 up to the mass that remains to it.
     """
+    if exclusion.availability is None:
+        return proposal.items(remaining.positions(exclusion.runs(), proposal.end, proposal.mass, rows[owner], target))
+    return proposal.items(_listed(proposal, exclusion, rows, owner, target))
+
+
+def _listed(proposal: Proposal, exclusion: Refusing, rows: Ints, owner: Ints, target: Ints) -> Positions:
+    """[t] where on the line targets come to lie; by a sort of what each click excludes, some clicks at a time."""
     found = np.empty(len(owner), np.int64)
     clicks, first, click_of = np.unique(owner, return_index=True, return_inverse=True)
     sizes = np.cumsum(exclusion.sizes(rows[clicks]))
@@ -109,7 +120,7 @@ def inverted(proposal: Proposal, exclusion: Refusing, rows: Ints, owner: Ints, t
         some = slice(first[begin], first[end] if end < len(clicks) else len(owner))
         item, lengths = exclusion.lists(rows[clicks[begin:end]])
         found[some] = _beyond(proposal.end[item], proposal.mass[item], lengths, click_of[some] - begin, target[some])
-    return proposal.items(found)
+    return found
 
 
 def _beyond(end: Ints, mass: Ints, lengths: Ints, owner: Ints, target: Ints) -> Positions:

@@ -97,10 +97,7 @@ class Exclusion:
         out = np.zeros(len(self.item), np.int64)
         for spans in self.spans if label is None else self._spans(label):
             out += spans.summed(mass[spans.item])
-        row, item = self.singles
-        if label is not None:
-            alike = label[item] == label[self.item[row]]
-            row, item = row[alike], item[alike]
+        row, item = self._alike(label)
         np.add.at(out, row, mass[item])
         if self.availability is not None:
             wanted = None if label is None else label[self.item]
@@ -124,6 +121,14 @@ class Exclusion:
         if self.availability is not None:
             new &= ~self.availability.unavailable(item, self.times[row])
         return row[new], item[new]
+
+    def runs(self, label: Ints | None = None) -> list[Spans]:
+        """`spans`, and `singles` as runs of one click: all that is excluded and available, each once.
+
+        label: [items]; then only items with the label of the click's positive.
+        """
+        (row, item), spans = self._alike(label), self.spans if label is None else self._spans(label)
+        return [*spans, Spans(np.arange(len(self.item)), item, row, row + 1)] if len(row) else spans
 
     def items_of(self, row: int) -> Ints:
         """Every item that may not be drawn for one click, sorted."""
@@ -159,6 +164,12 @@ class Exclusion:
         if self.availability is not None:
             found += self.availability.ranges(self.times[rows])
         return found
+
+    def _alike(self, label: Ints | None) -> tuple[Ints, Ints]:
+        """`singles`, only of items with the label of the row's positive."""
+        row, item = self.singles
+        alike = np.ones(len(row), bool) if label is None else label[item] == label[self.item[row]]
+        return row[alike], item[alike]
 
     def _spans(self, label: Ints | None) -> list[Spans]:
         """`spans`, only of the rows whose positive has the item's label."""

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samplers import rng
+from samplers.availability import Availability
+from samplers.spans import Spans
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -27,6 +29,15 @@ class Excluding(Protocol):
 
     def mass(self, mass: Ints, label: Ints | None = None, /) -> Ints:
         """[n] summed mass of what may not be drawn; with `label` [items], of items labelled like the click's own."""
+        ...
+
+    @property
+    def availability(self) -> Availability | None:
+        """What is excluded by time alone, of which `runs` say nothing."""
+        ...
+
+    def runs(self, label: Ints, /) -> list[Spans]:
+        """What else is excluded for runs of clicks, an item once a click: items labelled like the click's own."""
         ...
 
     def items_of(self, click: int, /) -> Ints:

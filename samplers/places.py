@@ -17,6 +17,7 @@ from samplers.exclusion import Exclusion
 from samplers.inversion import InversionTable, Positions, of_mass
 from samplers.mass import ONE
 from samplers.proposal import CatalogueProposal
+from samplers.spans import Spans
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -61,6 +62,10 @@ class PlacedExclusion:
     def excluded(self, row: Ints, position: Positions) -> Bools:
         """[of the positions' shape] whether each falls on an item that may not be drawn for the click beside it."""
         return self.among.excluded(row, self.table.items(position))
+
+    def runs(self) -> list[Spans]:
+        """See `Exclusion.runs`: of items of the table."""
+        return self.among.runs()
 
     def sizes(self, rows: Ints) -> Ints:
         """See `Exclusion.sizes`."""

@@ -8,7 +8,8 @@ attribute (index 0: missing, or cut from the vocabulary) belong to no group. Whe
 may be drawn for a click, they would be the same few each time: the slots go to the catalogue-wide part.
 
 q(i) = mass(i) / mass of the group, over what is allowed for the click: whole numbers, as catalogue-wide. Cost: a
-search in one sorted array a draw, 16 bytes an item; refused draws are drawn anew, then inverted, as catalogue-wide.
+search in one sorted array a draw, 24 bytes an item; refused draws are drawn anew, then inverted, as catalogue-wide
+(`samplers.allowed`).
 """
 
 import functools
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from samplers import popularity, rng
+from samplers import popularity, remaining, rng
 from samplers.mass import shares, whole
 from samplers.part import NOTHING, Excluding
+from samplers.spans import Spans
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -43,6 +45,13 @@ class Groups:
     def before(self) -> Ints:
         """[items + 1] mass of what comes earlier in `order`."""
         return np.concatenate([[0], np.cumsum(self.mass[self.order])])
+
+    @functools.cached_property
+    def end(self) -> Ints:
+        """[items] mass of what comes earlier in `order` and of the item itself."""
+        end = np.empty(len(self.order), np.int64)
+        end[self.order] = self.before[1:]
+        return end
 
     @functools.cached_property
     def edges(self) -> Ints:
@@ -108,19 +117,33 @@ class SameAttribute:
             flat[open_slots] = self.source.pick(self.label[rows[owner]], uniform)
             open_slots = open_slots[self.exclusion.excluded(rows[owner], flat[open_slots])]
             self.refused += len(open_slots)
-        for owner in np.unique(open_slots // self.slots):
-            own = open_slots[open_slots // self.slots == owner]
-            uniform = rng.uniforms(keys[owner : owner + 1], own % self.slots + (REDRAWS << 32))
-            flat[own] = self._inverted(int(rows[owner]), uniform)
+        owner, slot = np.divmod(open_slots, self.slots)
+        uniform = rng.uniforms(keys[owner], slot + (REDRAWS << 32))
+        allowed = self.allowed[rows[owner]]
+        target = np.minimum((uniform * allowed).astype(np.int64), allowed - 1)
+        if self.exclusion.availability is None:
+            flat[open_slots] = self._inverted(rows[owner], target)
+            return drawn
+        for click in np.unique(owner):
+            own = owner == click
+            flat[open_slots[own]] = self._listed(int(rows[click]), target[own])
         return drawn
 
-    def _inverted(self, row: int, uniform: Floats) -> Ints:
-        """Draws by inversion of the distribution function over what is left of one click's group."""
+    @functools.cached_property
+    def _runs(self) -> list[Spans]:
+        return self.exclusion.runs(self.source.label)
+
+    def _inverted(self, rows: Ints, target: Ints) -> Ints:
+        """Items by inversion of the distribution function over what is left of the group of each row's click."""
+        source, line = self.source, self.source.before[self.source.edges[self.label[rows]]] + target
+        position = remaining.positions(self._runs, source.end, source.mass, rows, line)
+        return source.order[np.searchsorted(source.before, position, side="right") - 1]
+
+    def _listed(self, row: int, target: Ints) -> Ints:
+        """The same for one click, whose excluded items are listed."""
         label, source = self.label[row], self.source
         members = source.order[source.edges[label] : source.edges[label + 1]]
         mass = np.where(np.isin(members, self.exclusion.items_of(row)), 0, source.mass[members])
-        allowed = int(mass.sum())
-        target = np.minimum((uniform * allowed).astype(np.int64), allowed - 1)
         return members[np.searchsorted(np.cumsum(mass), target, side="right")]
 
     def expected(self, rows: Ints, items: Ints) -> Floats:

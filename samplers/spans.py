@@ -5,6 +5,7 @@ As a group's clicks are sorted by time, each such item is one range of rows. Mas
 cumulative sums of integers, so they are exact, in time n log n for n clicks, whoever they belong to.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,13 @@ class Spans:
     item: Ints
     begin: Ints
     end: Ints
+
+    @functools.cached_property
+    def place(self) -> Ints:
+        """[n] where each row stands in `order`."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        return place
 
     def summed(self, values: Ints) -> Ints:
         """[n] the sum of the values [spans] of what is meant for each row; modulo 2^64 where it goes beyond."""

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from samplers.spans import Spans
+
 
 class Told:
     """The items excluded for each click, one set a click; masses and labels by definition."""
@@ -18,6 +20,15 @@ class Told:
             sum(int(mass[i]) for i in some if label is None or label[i] == label[self.positive[row]])
             for row, some in enumerate(self.sets)
         ])  # fmt: skip
+
+    availability = None
+
+    def runs(self, label):
+        pairs = [(row, i) for row, some in enumerate(self.sets) for i in sorted(some)]
+        row, item = (
+            np.array([(r, i) for r, i in pairs if label[i] == label[self.positive[r]]], np.int64).reshape(-1, 2).T
+        )
+        return [Spans(np.arange(len(self.sets)), item, row, row + 1)]
 
     def items_of(self, click):
         return np.array(sorted(self.sets[click]), np.int64)
