@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipelines.grouping import whole_groups
 from pipelines.history import known_to
 from pipelines.item_source import ItemsAtHand, source_of
-from pipelines.negatives import CANDIDATES, column_of, drawn_pools
+from pipelines.negatives import column_of, drawn_pools
 from pipelines.parts import Ledger
 from pipelines.plan import Plan, unsigned
 from pipelines.sink import ShardWriter
@@ -30,7 +30,8 @@ from schemas.record import Column
 Ints = npt.NDArray[np.int64]
 Payloads = dict[str, pa.LargeBinaryArray]
 
-CLICKS = 1 << 13
+CLICKS = 1 << 13  # a step, at most
+CANDIDATES = 1 << 19  # the same; what is made of more is so large that the system hands out its pages anew each time
 
 RESULT = (
     "split int, epoch int, path string, records long, clicks long, bytes long, crc32c long, digest string, "
@@ -142,7 +143,7 @@ class _Builder:
         self.ledger = self.ledger.among(catalogue)
         self.cells = self.ledger.cells
 
-    def records(self, chunk: Chunk, split: int, epoch: int) -> pa.LargeBinaryArray:
+    def records(self, chunk: Chunk, split: int, epoch: int) -> wire.Pieces:
         """Serialized records of a chunk."""
         self.clicks += len(chunk)
         self.positives += self.cells.counts(chunk.values("positive"))
@@ -176,7 +177,7 @@ class _Builder:
         clicks = np.arange(len(chunk) + 1)
         payloads = self._clicks(chunk, clicks) | self._users(chunk, clicks, self.spec.train_columns())
         payloads |= self._histories(chunk)
-        candidates, mask = self._candidates(chunk)
+        candidates, drawn = self._candidates(chunk)
         if self.spec.log_q == "candidate":
             log_q = chunk.floats("log_q", candidates.shape[1]).astype(np.float64)
         else:
@@ -184,12 +185,12 @@ class _Builder:
             log_q[:, 1:] -= chunk.values("log_allowed")[:, None]
             if self.spec.unique:
                 log_q = np.minimum(log_q, 0)
-            log_q[mask == 0] = math.log(self.spec.negatives)
+            log_q[~drawn, 1:] = math.log(self.spec.negatives)
         starts = clicks * candidates.shape[1]
         payloads |= self._items(candidates.reshape(-1), starts)
         payloads["item.log_q"] = wire.float_fragments(log_q, candidates.shape[1])
         if self.spec.mask:
-            payloads["item.mask"] = wire.regrouped(wire.int_fragments(mask.reshape(-1)), starts)
+            payloads["item.mask"] = self._mask(drawn, clicks)
         return payloads
 
     def _blocks(self, chunk: Chunk, epoch: int) -> Payloads:
@@ -200,7 +201,7 @@ class _Builder:
             payloads |= self._shared_histories(chunk, block, starts)
         if self.spec.per == "block":
             return payloads | self._shared_pool(chunk, epoch, places, block, starts, "block.positive")
-        candidates, mask = self._candidates(chunk, epoch, starts)
+        candidates, drawn = self._candidates(chunk, epoch, starts)
         table, table_starts, slots = self._table(block[:, None] * len(self.catalogue) + candidates, len(places))
         width = candidates.shape[1]
         payloads |= self._items(table, table_starts)
@@ -213,7 +214,7 @@ class _Builder:
             payloads["item.log_q"] = self._log_q(table, table_starts)
             payloads["block.log_allowed"] = wire.regrouped(wire.float_fragments(chunk.values("log_allowed")), starts)
         if self.spec.mask:
-            payloads["block.mask"] = wire.regrouped(wire.int_fragments(mask.reshape(-1)), starts * width)
+            payloads["block.mask"] = self._mask(drawn, starts)
         return payloads
 
     def _sequences(self, chunk: Chunk, epoch: int) -> Payloads:
@@ -287,23 +288,29 @@ class _Builder:
             log_q = log_expected(q, np.repeat(tries, np.diff(table_starts)), self.spec.negatives)
         return wire.regrouped(wire.float_fragments(log_q), table_starts)
 
-    def _candidates(self, chunk: Chunk, epoch: int = 0, starts: Ints | None = None) -> tuple[Ints, Ints]:
-        """(items [n, 1 + K], the positive first; mask [n, 1 + K]) of clicks whose blocks begin at `starts`."""
+    def _mask(self, drawn: npt.NDArray[np.bool_], starts: Ints) -> pa.LargeBinaryArray:
+        """A 1 for each candidate that counts: all of what was drawn, and every positive."""
+        mask = np.ones((len(drawn), 1 + self.spec.negatives), np.int64)
+        mask[~drawn, 1:] = 0
+        return wire.regrouped(wire.int_fragments(mask), starts * mask.shape[1])
+
+    def _candidates(
+        self, chunk: Chunk, epoch: int = 0, starts: Ints | None = None
+    ) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """(items [n, 1 + K], the positive first; whether [n] were drawn) of clicks whose blocks begin at `starts`."""
         drawn = chunk.values("drawn").astype(bool)
         negatives = chunk.lists("negatives")[0].reshape(-1, self.spec.negatives)
         if self.plan.in_batch and starts is not None:
             negatives = self._from_blocks(chunk, negatives, drawn, epoch, starts)
         candidates = np.empty((len(chunk), 1 + self.spec.negatives), np.int64)
         candidates[:, 0], candidates[:, 1:] = chunk.values("positive"), negatives
-        mask = np.ones(candidates.shape, np.int64)
-        mask[~drawn, 1:] = 0
         self.without_draws += int((~drawn).sum())
         some = slice(None) if drawn.all() else drawn
         taken = np.zeros((0, 0), np.int64)
         if self.spec.log_q == "candidate":
             taken = chunk.lists("taken")[0].reshape(len(chunk), -1)[some]
         self.negatives += self.ledger.observed(candidates[some, 0], negatives[some], taken)
-        return candidates, mask
+        return candidates, drawn
 
     def _from_blocks(
         self, chunk: Chunk, negatives: Ints, drawn: npt.NDArray[np.bool_], epoch: int, starts: Ints
@@ -363,4 +370,4 @@ class _Builder:
         """One feature of runs of items, under the keys that `side` has for it."""
         tables = self.catalogue.tables
         names = [name for name in (feature, f"{feature}.lengths") if name in tables]
-        return {f"{side}.{name}": wire.regrouped(tables[name].take(items), starts) for name in names}
+        return {f"{side}.{name}": tables[name].runs(items, starts) for name in names}

@@ -16,7 +16,6 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-import pyarrow as pa
 import xxhash
 
 from schemas import tfrecord, wire
@@ -43,12 +42,11 @@ class ShardWriter:
         except OSError as error:
             raise unwritable(self._file, error) from error
 
-    def write(self, records: pa.LargeBinaryArray) -> None:
+    def write(self, records: wire.Pieces) -> None:
         """Appends serialized records."""
-        slices = wire.slices_of(records)
+        data, slices = tfrecord.framed(records)
         self.records += len(slices)
         self.digest = (self.digest + digest(slices)) % DIGEST_MODULUS
-        data = tfrecord.framed(records, slices)
         self._append(self._compressor.compress(data) if self._compressor else data)
 
     def close(self) -> None:

@@ -48,8 +48,8 @@ class InversionTable:
     def items(self, position: Positions) -> Ints:
         """The items at positions in [0, ONE), of their shape."""
         flat = position.reshape(-1)
-        item = self.guide[_cell(flat, len(self.guide))].astype(np.int64)
-        behind = np.flatnonzero(self.end[item] <= flat)
+        item = self.guide.take(_cell(flat, len(self.guide))).astype(np.int64)
+        behind = np.flatnonzero(self.end.take(item) <= flat)
         for _ in range(STEPS):
             item[behind] += 1
             behind = behind[self.end[item[behind]] <= flat[behind]]

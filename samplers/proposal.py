@@ -74,7 +74,9 @@ class CatalogueProposal:
         return self.items(rng.positions(keys, counters))
 
     def log_expected(self, items: Ints, count: int) -> Floats:
-        return math.log(count) + self._log_q[items]
+        logs: Floats = self._log_q.take(items)
+        logs += math.log(count)
+        return logs
 
     @functools.cached_property
     def _log_q(self) -> Floats:

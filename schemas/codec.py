@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas import wire
 from schemas.errors import CorruptDataset
@@ -20,8 +19,8 @@ from schemas.record import Column
 Decoded = npt.NDArray[np.int64] | npt.NDArray[np.float32] | list[bytes]
 
 
-def encode(columns: Iterable[Column], payloads: Mapping[str, pa.LargeBinaryArray]) -> pa.LargeBinaryArray:
-    """Serialized Examples, one for each position of the payloads.
+def encode(columns: Iterable[Column], payloads: Mapping[str, pa.LargeBinaryArray]) -> wire.Pieces:
+    """Serialized Examples, one for each position of the payloads, in pieces: whoever joins them may add to them first.
 
     Args:
       columns: keys in the order they are written.
@@ -42,8 +41,8 @@ def encode(columns: Iterable[Column], payloads: Mapping[str, pa.LargeBinaryArray
         header = wire.entry_headers(column.key, column.dtype, sizes)
         total = total + sizes + wire.lengths_of(header)
         pieces += (header, payload)
-    empty = pa.scalar(b"", pa.large_binary())
-    return pc.binary_join_element_wise(wire.example_headers(total), *pieces, empty)
+    opening = wire.example_headers(total)
+    return wire.Pieces([opening, *pieces], total + wire.lengths_of(opening))
 
 
 def decode(record: bytes) -> dict[str, Decoded]:

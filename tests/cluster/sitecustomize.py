@@ -104,10 +104,10 @@ def plant_in_sink(module):
             return other.path
 
         if self.path.startswith("train/"):
-            half = len(records) // 2
-            write(self, records.slice(0, half))
+            whole, half = records.joined(), len(records.sizes) // 2
+            write(self, type(records).of(whole.slice(0, half)))
             strike(again)
-            write(self, records.slice(half))
+            write(self, type(records).of(whole.slice(half)))
         else:
             write(self, records)
 

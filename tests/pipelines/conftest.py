@@ -101,7 +101,7 @@ def fragment(column, values):
 
 
 def encoded(columns, values):
-    return codec.encode(columns, {c.key: fragment(c, values[c.key]) for c in columns})[0].as_py()
+    return codec.encode(columns, {c.key: fragment(c, values[c.key]) for c in columns}).joined()[0].as_py()
 
 
 def features(side, fields, rows):

@@ -196,6 +196,7 @@ def test_a_killed_append_leaves_the_dataset_or_is_complete(tmp_path, small_datas
         import dataclasses, time
         from pipelines import appending, publication
         from pipelines.sink import ShardWriter
+        from schemas import wire
         from schemas.manifest import Dataset, Shard, Split
         import pyarrow as pa
 
@@ -206,7 +207,7 @@ def test_a_killed_append_leaves_the_dataset_or_is_complete(tmp_path, small_datas
         with publication.Publication({str(root)!r}, False, appending=True) as held:
             there = Dataset.open({str(root)!r}).manifest
             writer = ShardWriter({str(root)!r}, "train", f"001-00000-of-00001-{{held.run}}", "none")
-            writer.write(pa.array([b"new"], pa.large_binary()))
+            writer.write(wire.Pieces.of(pa.array([b"new"], pa.large_binary())))
             writer.close()
             shard = Shard(writer.path, writer.bytes, writer.crc32c, 1, 1, 1)
             statistics = there.statistics | {{"digests": {{"train": f"{{writer.digest:x}}"}}}}

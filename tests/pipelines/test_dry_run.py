@@ -270,7 +270,7 @@ def test_record_bytes_are_those_of_an_encoded_and_framed_record():
         "b": wire.float_fragments(np.zeros(7), 7),
         "none": wire.binary_array(b"", np.zeros(2, np.int64)),
     }
-    record = codec.encode(columns, payloads)[0].as_py()
+    record = codec.encode(columns, payloads).joined()[0].as_py()
     sizes = {key: float(wire.lengths_of(payload)[0]) for key, payload in payloads.items()}
     assert estimate.record_bytes(columns, sizes) == len(tfrecord.frame(record))
 

@@ -20,6 +20,7 @@ from pipelines import claim
 from pipelines.claim import machine
 from pipelines.publication import Publication
 from pipelines.sink import ShardWriter
+from schemas import wire
 from schemas.errors import CorruptDataset, EnvironmentProblem, OutputError
 from schemas.manifest import STAGED, Dataset, Manifest, Shard, Split
 from schemas.record import Field, RecordSpec
@@ -35,7 +36,7 @@ def write(held, content):
     writer = ShardWriter(str(held.root), "train", f"00000-of-00001-{held.run}", "none")
     import pyarrow as pa
 
-    writer.write(pa.array([content], pa.large_binary()))
+    writer.write(wire.Pieces.of(pa.array([content], pa.large_binary())))
     writer.close()
     shard = Shard(writer.path, writer.bytes, writer.crc32c, 1, 1, 0)
     words = held.stage("vocabulary/item_id.txt", b"[OOV]\n" + content + b"\n")

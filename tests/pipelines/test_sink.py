@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from pipelines import sink
-from schemas import tfrecord
+from schemas import tfrecord, wire
 
 RECORDS = [np.random.default_rng(0).bytes(n) for n in (0, 1, 100, 70_000)]
 
@@ -20,8 +20,8 @@ RECORDS = [np.random.default_rng(0).bytes(n) for n in (0, 1, 100, 70_000)]
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_shard_is_what_its_figures_say(tmp_path, compression):
     writer = sink.ShardWriter(str(tmp_path), "train", "x", compression)
-    writer.write(pa.array(RECORDS[:2], pa.large_binary()))
-    writer.write(pa.array(RECORDS[2:], pa.large_binary()))
+    writer.write(wire.Pieces.of(pa.array(RECORDS[:2], pa.large_binary())))
+    writer.write(wire.Pieces.of(pa.array(RECORDS[2:], pa.large_binary())))
     writer.close()
     data = (tmp_path / writer.path).read_bytes()
     assert (writer.records, writer.bytes, writer.crc32c) == (4, len(data), google_crc32c.value(data))
@@ -60,12 +60,14 @@ def test_a_disk_that_fills_is_said_and_leaves_no_file(tmp_path, compression):
         import resource, sys
         import numpy as np, pyarrow as pa
         from pipelines import sink
+        from schemas import wire
         from schemas.errors import EnvironmentProblem
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
         writer = sink.ShardWriter({str(tmp_path)!r}, "train", "x", {compression!r})
         try:
             for seed in range(100):
-                writer.write(pa.array([np.random.default_rng(seed).bytes(5000)], pa.large_binary()))
+                record = pa.array([np.random.default_rng(seed).bytes(5000)], pa.large_binary())
+                writer.write(wire.Pieces.of(record))
             writer.close()
         except EnvironmentProblem as error:
             writer.discard()

@@ -37,7 +37,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
 def one_column(key, dtype, fragments, starts):
-    return codec.encode([Column(key, dtype)], {key: wire.regrouped(fragments, np.asarray(starts))})
+    return codec.encode([Column(key, dtype)], {key: wire.regrouped(fragments, np.asarray(starts))}).joined()
 
 
 @given(st.lists(INT64, max_size=30), st.integers(0, 30))
@@ -67,7 +67,7 @@ def test_records_are_tensorflows_byte_for_byte(numbers, floats, texts):
         "c": wire.bytes_fragments(texts),
     }
     payloads = {key: wire.regrouped(values, np.array([0, ends[key]])) for key, values in fragments.items()}
-    record = codec.encode(columns, payloads)[0].as_py()
+    record = codec.encode(columns, payloads).joined()[0].as_py()
     example = tf.train.Example.FromString(record)
     assert list(example.features.feature["a"].int64_list.value) == numbers
     assert np.array_equal(

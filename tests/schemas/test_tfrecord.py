@@ -23,7 +23,9 @@ def test_what_is_framed_comes_back():
 def test_many_records_are_framed_as_each_is():
     for records in (RECORDS, [], [b"", b""], [bytes(n) for n in range(300)]):
         array = pa.array([b"before", *records], pa.large_binary())[1:]
-        assert tfrecord.framed(array, wire.slices_of(array)).to_pybytes() == tfrecord.frames(records)
+        whole, slices = tfrecord.framed(wire.Pieces.of(array))
+        assert whole.tobytes() == tfrecord.frames(records)
+        assert [record.tobytes() for record in slices] == records
 
 
 @pytest.mark.tf
