@@ -16,6 +16,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from schemas import tfrecord, wire
@@ -47,7 +48,7 @@ class ShardWriter:
         data, slices = tfrecord.framed(records)
         self.records += len(slices)
         self.digest = (self.digest + digest(slices)) % DIGEST_MODULUS
-        self._append(self._compressor.compress(data) if self._compressor else data)
+        self._append(self._compressor.compress(data.data) if self._compressor else data)
 
     def close(self) -> None:
         """Ends the shard; its figures are final, its bytes and its name on the disk."""
@@ -67,7 +68,7 @@ class ShardWriter:
             self._stream.close()
         self._file.unlink(missing_ok=True)
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | npt.NDArray[np.uint8]) -> None:
         try:
             self._stream.write(data)
         except OSError as error:
