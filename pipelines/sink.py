@@ -68,7 +68,7 @@ class ShardWriter:
             self._stream.close()
         self._file.unlink(missing_ok=True)
 
-    def _append(self, data: bytes | npt.NDArray[np.uint8]) -> None:
+    def _append(self, data: Any) -> None:  # bytes, or an array of them, which Python 3.11 cannot tell a type checker
         try:
             self._stream.write(data)
         except OSError as error:
