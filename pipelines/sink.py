@@ -16,7 +16,6 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from schemas import tfrecord, wire
