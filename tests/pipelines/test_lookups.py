@@ -105,6 +105,11 @@ def exchanged(found, batch, lost=None):
         yield own.sort_by([("place", "ascending")]).combine_chunks()
 
 
+def taken(told, name, items):
+    """One fragment an item."""
+    return told.tables[name].runs(items, np.arange(len(items) + 1))
+
+
 @pytest.mark.parametrize(("requests", "size"), [(1 << 20, 1 << 20), (10, 1)])
 def test_a_writing_task_is_told_of_every_item_what_the_catalogue_says(stored, monkeypatch, requests, size):
     monkeypatch.setattr(lookups, "REQUESTS", requests)  # few: an item is asked for again after it was answered
@@ -131,11 +136,11 @@ def test_a_writing_task_is_told_of_every_item_what_the_catalogue_says(stored, mo
             lengths, whole = f"{field.name}.lengths", expected[field.name]
             some = candidates if field.name == "content" else np.arange(len(told))
             index = pa.array(told.index[some])
-            assert told.tables[field.name].take(some).equals(whole.values.take(index))
+            assert taken(told, field.name, some).equals(whole.values.take(index))
             assert (lengths in told.tables) == (whole.lengths is not None)
             if whole.lengths is not None:
-                assert told.tables[lengths].take(some).equals(whole.lengths.take(index))
-        assert told.tables["index"].take(candidates).equals(wire.int_fragments(told.index[candidates]))
+                assert taken(told, lengths, some).equals(whole.lengths.take(index))
+        assert taken(told, "index", candidates).equals(wire.int_fragments(told.index[candidates]))
     assert seen == 40
 
 
@@ -158,7 +163,7 @@ def test_histories_bring_their_own_features_alone(stored):
     _, told = found.told_to(rows)
     bare = np.setdiff1d(history, np.r_[positive, drawn.items(-1 - negatives.reshape(-1))])
     assert len(bare) > 0
-    content = told.tables[FIELDS[2].name].take(np.arange(len(told)))
+    content = taken(told, FIELDS[2].name, np.arange(len(told)))
     for number, index in enumerate(told.index.tolist()):
         assert len(content[number].as_py()) == (0 if index in bare else 8)
 
