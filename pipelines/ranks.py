@@ -4,15 +4,15 @@ The very top of a trained model's ranking holds what the user would have liked, 
 taken (101 to 500, say), and `count` of its items are drawn: uniformly, or by softmax(score / temperature) without
 replacement (Gumbel-top-k, Kool 2019), as the second pass of TAPAS draws (Bai, Goldman and Zhang 2017).
 
-Scores are float32 products of blocks, never a whole [clicks, items] matrix. Every product has the same shape, with
-zeros behind, so that which clicks share a block does not reach the last bit of a score; equal scores rank by index. So
-what is mined for a click depends on nothing but its vector, the catalogue and the seed.
+Scores are products of blocks, never a whole [clicks, items] matrix, and rounded to float32. They are taken of whole
+numbers, short enough for float64 to hold any sum of them: a library of linear algebra adds in an order that depends on
+the processor and on a row's place in its block, and here no order reaches a score. Equal scores rank by index. So what
+is mined for a click depends on nothing but its vector, the catalogue and the seed. Of a vector of 64 each number is
+kept to 23 bits of the largest; float32 itself has 24.
 
-Cost: [BLOCK_CLICKS, BLOCK_ITEMS] float32 and int64, 50 MiB; a product and a partition of 8 bytes a click and item, so
-the machine's cores do some 10^8 to 10^9 pairs a second.
+Cost: [BLOCK_CLICKS, BLOCK_ITEMS] float64, float32 and int64, 80 MiB; a product and a partition of 8 bytes a click and
+item, so two cores do some 10^7 to 10^8 pairs a second.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -52,11 +52,11 @@ def _rows(left_out: tuple[Ints, Ints], begin: int) -> tuple[Ints, Ints]:
 
 def _block(vectors: Floats, items: Floats, left_out: tuple[Ints, Ints], last: int) -> tuple[Ints, Floats]:
     clicks, row, item = len(vectors), *left_out
-    padded = np.zeros((BLOCK_CLICKS, items.shape[1]), np.float32)
-    padded[:clicks] = vectors
+    numbers, scale = whole(vectors)
     best = np.full((clicks, 0), 0, np.int64)
-    for first, transposed in _pieces(items):
-        scores = (padded @ transposed)[:clicks, : len(items) - first]
+    for first in range(0, len(items), BLOCK_ITEMS):
+        others, other_scale = whole(items[first : first + BLOCK_ITEMS])
+        scores = np.ldexp(numbers @ others.T, scale[:, None] + other_scale).astype(np.float32)
         here = (item >= first) & (item < first + BLOCK_ITEMS)
         scores[row[here], item[here] - first] = np.nan
         best = np.concatenate([best, ordinal(scores, np.arange(first, first + scores.shape[1]))], axis=1)
@@ -70,13 +70,15 @@ def _block(vectors: Floats, items: Floats, left_out: tuple[Ints, Ints], last: in
     return index, scores
 
 
-def _pieces(items: Floats) -> Iterator[tuple[int, Floats]]:
-    """(index of the first, [d, BLOCK_ITEMS] vectors of consecutive items, zeros behind the last one)."""
-    for first in range(0, len(items), BLOCK_ITEMS):
-        piece = np.zeros((BLOCK_ITEMS, items.shape[1]), np.float32)
-        some = items[first : first + BLOCK_ITEMS]
-        piece[: len(some)] = some
-        yield first, piece.T
+def whole(vectors: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+    """(vectors [n, d] as whole numbers, exponents [n]): each vector is its numbers times two to its exponent, rounded.
+
+    Sums of d products of such numbers stay below 2^53, so that they are exact in any order.
+    """
+    bits = (53 - vectors.shape[1].bit_length()) // 2
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    exponent = np.where(np.isfinite(largest), np.frexp(largest)[1], 0) - bits
+    return np.rint(np.ldexp(vectors.astype(np.float64), -exponent[:, None])), exponent.astype(np.int32)
 
 
 _LAST = np.int64(np.iinfo(np.int64).max)

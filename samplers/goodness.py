@@ -46,7 +46,12 @@ def compare(observed: npt.ArrayLike, expected: npt.ArrayLike, least: float = 5.0
     chi_square = float(((seen[kept] - declared[kept]) ** 2 / declared[kept]).sum())
     degrees = int(kept.sum()) - 1
     p_value = 0.0 if impossible else upper_gamma(degrees / 2, chi_square / 2) if degrees > 0 else 1.0
-    return Comparison(int(total), chi_square, degrees, p_value, float(terms.sum()))
+    return Comparison(int(total), _told(chi_square), degrees, _told(p_value), _told(float(terms.sum())))
+
+
+def _told(figure: float) -> float:
+    """Nine digits: expectations are summed up task by task, and the order of tasks reaches those behind."""
+    return float(f"{figure:.9g}")
 
 
 def upper_gamma(a: float, x: float) -> float:
