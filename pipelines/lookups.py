@@ -42,7 +42,7 @@ Bools = npt.NDArray[np.bool_]
 REQUESTS = 1 << 20  # that a task looks at together; some 100 bytes each while they are sorted
 ANSWER_BYTES = 16 << 20  # of features that it gives at a time
 PLACES = ("item_index", "item_begin", "item_mass")  # what clicks carry of their items
-ADDED = "`to` int, asked binary, answer binary, sizes binary, features binary"
+ADDED = {"to": "int", "asked": "binary", "answer": "binary", "sizes": "binary", "features": "binary"}
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Lookups:
 
     def schema(self, drawn: str) -> str:
         """The task's rows, with room for requests and answers."""
-        return f"{drawn}, {ADDED}"
+        return ", ".join([drawn, *(f"`{name}` {kind}" for name, kind in ADDED.items())])
 
     def answered(self, drawn: DataFrame) -> DataFrame:
         """Clicks and answers, of which each has the part and place of its record."""
@@ -253,7 +253,7 @@ class Lookups:
         to = (rng.mixed(order.view(np.uint64)) % np.uint64(self.plan.partitions)).astype(np.int32)
         nothing = pa.nulls(batch.num_rows, pa.binary())
         columns = [*batch.columns, pa.array(to), nothing, nothing, nothing, nothing]
-        return pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names, *_added()])
+        return pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names, *ADDED])
 
     def _requests(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
         """One row for each part of the catalogue and shard: (place, twice the reference, and one more for a candidate).
@@ -293,7 +293,7 @@ class Lookups:
 
     def _row(self, schema: pa.Schema, columns: dict[str, Any], count: int) -> pa.RecordBatch:
         """Rows with these columns alone."""
-        kinds = dict(zip(schema.names, schema.types, strict=True)) | dict.fromkeys(_added(), pa.binary())
+        kinds = dict(zip(schema.names, schema.types, strict=True)) | dict.fromkeys(ADDED, pa.binary())
         kinds["to"] = pa.int32()
         arrays = [columns[name] if name in columns else pa.nulls(count, kind) for name, kind in kinds.items()]
         return pa.RecordBatch.from_arrays(arrays, names=list(kinds))
@@ -356,10 +356,6 @@ class Lookups:
                     "features": wire.regrouped(blobs.take(pa.array(row[some])), starts).cast(pa.binary()),
                 }
                 yield self._row(schema, columns, len(starts) - 1)
-
-
-def _added() -> list[str]:
-    return [name.split()[0].strip("`") for name in ADDED.split(", ")]
 
 
 def _whole(column: Any) -> pa.LargeBinaryArray:
