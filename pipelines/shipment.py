@@ -7,15 +7,20 @@ Third-party packages have compiled parts and no place in it: executors have them
 
 import io
 import shlex
+import tempfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.commands import reporting_errors
 from schemas.errors import EnvironmentProblem
 from schemas.manifest import write_atomically
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ROOMS = ("pipelines", "samplers", "schemas")
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
@@ -43,6 +48,15 @@ def zipped(root: Path) -> bytes:
             entry.external_attr = _MODE
             archive.writestr(entry, path.read_bytes())
     return stream.getvalue()
+
+
+def ship(spark: "SparkSession") -> None:
+    """Sends a Spark Connect server this project's modules, for this session alone; there is no --py-files to do it."""
+    root = Path(__file__).resolve().parent.parent
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dist.zip"
+        path.write_bytes(root.read_bytes() if root.is_file() else zipped(root))  # a file: run out of such a zip
+        spark.addArtifacts(str(path), pyfile=True)
 
 
 def requirements() -> list[str]:

@@ -96,9 +96,9 @@ def test_redraws_only_where_the_terminal_can(monkeypatch, terminal, redraws):
 
 @pytest.mark.spark
 def test_spark_counts_its_tasks(spark):
-    from pipelines.progress import spark_tasks
+    from pipelines import engine
 
-    count = spark_tasks(spark)
+    count = engine.tasks(spark)
     assert count() == (0, 0)
     import threading
 
