@@ -116,7 +116,7 @@ def _clicks(record: Mapping[str, Decoded], spec: RecordSpec, held_out: bool) -> 
     table = _entities(record, "item", spec.item, len(index))
     histories = _histories(record, spec, layout, time, table)
     for click in range(count):
-        slots, log_q, masked = _candidates(record, spec, click, len(index), held_out)
+        slots, log_q, masked = _candidates(record, spec, click, count, len(index), held_out)
         extra: dict[str, Any] = {}
         if held_out:
             extra = {"user_key": _text(record, "user.key"), "known": _ints(record, "exclude.index")}
@@ -144,39 +144,42 @@ def _users(record: Mapping[str, Decoded], layout: str, count: int) -> Ints:
 
 
 def _candidates(
-    record: Mapping[str, Decoded], spec: RecordSpec, click: int, items: int, held_out: bool
+    record: Mapping[str, Decoded], spec: RecordSpec, click: int, clicks: int, items: int, held_out: bool
 ) -> tuple[Ints, npt.NDArray[np.float32] | None, npt.NDArray[np.bool_]]:
-    """(slots, log_q, masked) of one click."""
+    """(slots, log_q, masked) of one of a record's clicks."""
     if held_out:
         return np.zeros(1, np.int64), None, np.zeros(1, bool)
-    if spec.layout == "row":
-        mask = _ints(record, "item.mask") if spec.mask else np.ones(items, np.int64)
-        return np.arange(items), _exactly(record, "item.log_q", items), _as_many("item.mask", mask, items) == 0
     count = spec.negatives
+    if spec.layout == "row":
+        mask = _exactly(record, "item.mask", "int64", 1 + count) if spec.mask else np.ones(1 + count, np.int64)
+        _as_many("item.index", _ints(record, "item.index"), 1 + count)
+        return np.arange(items), _exactly(record, "item.log_q", "float32", items), mask == 0
     key = "sequence.item" if spec.layout == "sequence" else "block.positive"
-    positive = _as_many(key, _slots(record, key, items)[click : click + 1], 1)
+    positive = _as_many(key, _slots(record, key, items), clicks)[click : click + 1]
     negatives = _slots(record, "block.negatives", items)
     if spec.per == "click":
-        negatives = _as_many("block.negatives", negatives[click * count : (click + 1) * count], count)
+        negatives = _as_many("block.negatives", negatives, clicks * count)[click * count : (click + 1) * count]
         slots = np.concatenate([positive, negatives])
-        own = slice(click * (1 + count), (click + 1) * (1 + count))
-        mask = _ints(record, "block.mask")[own] if spec.mask else np.ones(1 + count, np.int64)
-        _as_many("block.mask", mask, 1 + count)
+        own, all_of_them = slice(click * (1 + count), (click + 1) * (1 + count)), clicks * (1 + count)
+        mask = np.ones(1 + count, np.int64)
+        if spec.mask:
+            mask = _exactly(record, "block.mask", "int64", all_of_them)[own]
         if spec.log_q == "candidate":
-            own_log_q = _array(record, "block.log_q", "float32")[own]
-            return slots, _as_many("block.log_q", own_log_q, 1 + count), mask == 0
-        log_q = _exactly(record, "item.log_q", items)[slots]
-        log_q[1:] -= _array(record, "block.log_allowed", "float32")[click]
+            return slots, _exactly(record, "block.log_q", "float32", all_of_them)[own], mask == 0
+        log_q = _exactly(record, "item.log_q", "float32", items)[slots]
+        log_q[1:] -= _exactly(record, "block.log_allowed", "float32", clicks)[click]
         if spec.unique:
             log_q = np.minimum(log_q, np.float32(0))
         return slots, np.where(mask == 0, np.float32(np.log(count)), log_q), mask == 0
-    slots = np.concatenate([positive, negatives])
+    slots = np.concatenate([positive, _as_many("block.negatives", negatives, count)])
     masked = np.zeros(len(slots), bool)
     first = _ints(record, "block.hit_click")
-    length = _ints(record, "block.hit_length") if spec.layout == "sequence" else np.ones(len(first), np.int64)
-    hit = _as_many("block.hit_pool", _slots(record, "block.hit_pool", len(negatives)), len(first))
+    length = np.ones(len(first), np.int64)
+    if spec.layout == "sequence":
+        length = _exactly(record, "block.hit_length", "int64", len(first))
+    hit = _as_many("block.hit_pool", _slots(record, "block.hit_pool", count), len(first))
     masked[1 + hit[(first <= click) & (click - first < length)]] = True
-    return slots, _exactly(record, "item.log_q", items)[slots], masked
+    return slots, _exactly(record, "item.log_q", "float32", items)[slots], masked
 
 
 def _histories(
@@ -239,8 +242,8 @@ def _lengths(record: Mapping[str, Decoded], key: str, total: int) -> Ints:
     return lengths
 
 
-def _exactly(record: Mapping[str, Decoded], key: str, count: int) -> npt.NDArray[np.float32]:
-    return _as_many(key, _array(record, key, "float32"), count)
+def _exactly(record: Mapping[str, Decoded], key: str, dtype: str, count: int) -> npt.NDArray[Any]:
+    return _as_many(key, _array(record, key, dtype), count)
 
 
 def _as_many(key: str, values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

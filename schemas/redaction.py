@@ -19,14 +19,15 @@ _WORDS = (
 )
 _NAME = re.compile(rf"(?:^|[^a-z])(?:{_WORDS})(?:$|[^a-z])")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_BARE = r"[^\s\"'`,;&)\]}]+"
 # Passwords may hold anything but white space and quotes, also / and @; a port is none.
 _URI_USER = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:/{2,3})"
     r"(?:[^\s/@:\"'`]*:(?!\d{1,5}(?:[/,\s\"'`]|$))[^\s\"'`]*|[^\s/@\"'`]+)@(?=[^\s/])"
 )
 _ORACLE_USER = re.compile(r"(?P<scheme>jdbc:oracle:\w+:)[^\s@\"'`]+@")
-_PAIR = re.compile(rf"(?P<name>[A-Za-z][\w.-]*)(?P<sign>\s*=\s*)(?P<quote>[\"'`]?)(?P<value>{_BARE})")
+_PAIR = re.compile(
+    r"(?P<name>[A-Za-z][\w.-]*)(?P<sign>\s*=\s*)(?:(?P<quote>[\"'`])[^\"'`]*(?P=quote)?|[^\s\"'`,;&)\]}]+)"
+)
 _BEARER = re.compile(r"(?P<kind>\b(?:[Bb]earer|[Bb]asic)\s+)[A-Za-z0-9._~+/=-]{8,}")
 
 
@@ -61,4 +62,5 @@ def _under(key: Any, value: Any) -> Any:
 def _hidden_pair(found: "re.Match[str]") -> str:
     if not is_secret_name(found["name"]):
         return found[0]
-    return f"{found['name']}{found['sign']}{found['quote']}{HIDDEN}"
+    quote = found["quote"] or ""
+    return f"{found['name']}{found['sign']}{quote}{HIDDEN}{quote}"
