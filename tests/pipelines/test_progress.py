@@ -108,7 +108,7 @@ def test_a_step_that_fails_is_an_event_of_level_error():
 
 
 def test_a_connect_server_s_stages_are_counted(monkeypatch):
-    """As PySpark's client hands them on, by name: stages with their tasks, and at an operation's end that it is done."""
+    """As PySpark's client hands them on: stages with their tasks, and at the end of an operation that it is done."""
     from types import SimpleNamespace
 
     from pipelines import engine
