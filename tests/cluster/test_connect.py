@@ -1,5 +1,7 @@
 """A whole job through Spark Connect: the dataset of a Spark of one's own, with code sent along and no Java here."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -57,3 +59,23 @@ def test_the_dataset_is_that_of_a_spark_of_ones_own(server, documents, jobs, spa
     assert ran.returncode == 0, ran.stderr[-3000:] + server.log[-3000:]
     local = jobs.run(spark, documents(LAYOUTS[kind], f"local-{kind}"))
     assert intact.audited(document["output"]["path"]) == local.manifest.content_digest
+
+
+def test_an_estimate_and_its_steps_as_events(server, documents):
+    document = documents(LAYOUTS["block"], "estimated")
+    ran = server.run(document, "--dry-run", "--log", "json")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "dry run: nothing is written" in ran.stdout
+    told = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
+    assert [event["step"] for event in told if event["event"] == "step_ended"] == ["spark", "survey"]
+
+
+def test_an_error_in_a_task_is_the_line_that_it_is_elsewhere(server, documents):
+    """All items are in the history of somebody, so that nothing is left to draw."""
+    document = documents(LAYOUTS["row"], "refused")
+    document["negatives"] |= {"unique": True, "count": 90, "epochs": 1}
+    ran = server.run(document)
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    assert ran.returncode == 3
+    assert "negatives.shortage" in line
+    assert "Traceback" not in ran.stderr

@@ -66,8 +66,8 @@ def test_a_catalogue_sampled_twice_has_not_drifted_though_its_psi_is_large():
     assert divergence.psi(*(day.astype(float) for day in days)) > 0.25
     assert shift.beyond_chance < 0.05
     assert exceeded(first, second) == []
-    days[1][:200] = rng.permutation(days[1][:200])  # the head of the catalogue is another one
-    moved = made(items=Counted(dict(zip(names, map(float, days[1]), strict=True))))
+    turned = days[1][::-1]  # the head of the catalogue is another one
+    moved = made(items=Counted(dict(zip(names, map(float, turned), strict=True))))
     assert len(exceeded(first, moved)) == 1
 
 
