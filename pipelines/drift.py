@@ -108,7 +108,9 @@ class Drift:
     @classmethod
     def between(cls, before: Distributions, after: Distributions) -> "Drift":
         """What has changed from `before` to `after`."""
-        shifts, moves, apart = [], [], []
+        shifts: list[Shift] = []
+        moves: list[Move] = []
+        apart: list[str] = []
         for name in dict.fromkeys((*before.by_name, *after.by_name)):
             old, new = before.by_name.get(name), after.by_name.get(name)
             if old is None or new is None or type(old) is not type(new) or _widths(old) != _widths(new):
