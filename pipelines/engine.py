@@ -81,5 +81,5 @@ def _remote_tasks(spark: "SparkSession") -> Tasks:
         counts = sum(stage.num_completed_tasks for stage in running), sum(stage.num_tasks for stage in running)
         last[0] = (0, 0) if done else counts
 
-    spark.registerProgressHandler(told)
+    spark.registerProgressHandler(told)  # type: ignore[arg-type]
     return lambda: last[0]

@@ -138,7 +138,8 @@ class Manifest:
             manifest = cls(**values)
             for file in manifest.stored_files():
                 _check_inside(file.path)
-                if not (isinstance(file.bytes, int) and isinstance(file.crc32c, int)):
+                sizes: list[Any] = [file.bytes, file.crc32c]
+                if not all(isinstance(size, int) for size in sizes):
                     raise CorruptDataset(f"{file.path}: bytes and crc32c are whole numbers")
             _check_inside(manifest.run or "none", parts=1)  # it names a folder below STAGED
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -9,6 +9,7 @@ import gzip
 import io
 import struct
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,8 @@ def test_what_is_no_gzip_is_an_error(first, last):
     whole = gzip.compress(FRAME)
     for hostile in (first, whole[: len(first)] + last, whole + last, whole[:12] + last + whole[12:]):
         with contextlib.suppress(CorruptDataset):
-            found = list(tfrecord.read_frames(gzip.GzipFile(fileobj=io.BytesIO(hostile)), "shard"))
+            stream: Any = gzip.GzipFile(fileobj=io.BytesIO(hostile))
+            found = list(tfrecord.read_frames(stream, "shard"))
             assert set(found) <= {b"a record"}
 
 
@@ -129,7 +131,7 @@ def same_as_protobuf(data):
         ours = codec.decode(data)
     except CorruptDataset:
         return False
-    theirs = examples.values(data)
+    theirs: dict[str, Any] = examples.values(data)
     assert ours.keys() == theirs.keys()
     for key, values in ours.items():
         if isinstance(values, list):
@@ -154,8 +156,12 @@ INTS, FLOATS, TEXTS = ("int64", wire.int_fragments), ("float32", wire.float_frag
 def example():
     from schemas.record import Column
 
-    values = {"click.time": [1, -1, 2**40, 300], "item.log_q": [0.5, -1e30], "item.key": [b"k", b"", b"long" * 40]}
-    kinds = {"click.time": INTS, "item.log_q": FLOATS, "item.key": TEXTS}
+    values: dict[str, Any] = {
+        "click.time": [1, -1, 2**40, 300],
+        "item.log_q": [0.5, -1e30],
+        "item.key": [b"k", b"", b"long" * 40],
+    }
+    kinds: dict[str, Any] = {"click.time": INTS, "item.log_q": FLOATS, "item.key": TEXTS}
     columns = [Column(key, kinds[key][0]) for key in values]
     payloads = {
         key: wire.regrouped(kinds[key][1](held), np.array([0, len(held)])) for key, held in values.items()
