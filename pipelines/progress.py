@@ -115,7 +115,7 @@ class Progress:
                 self._stream.write("\r\x1b[K" + f"{FRAMES[count % 4]} {text}"[: columns - 1])
                 self._stream.flush()
             else:
-                counted = {"tasks_done": done, "tasks": of} if of else {}
+                counted: dict[str, Any] = {"tasks_done": done, "tasks": of} if of else {}
                 self.tell("step_running", text, step=step.name, seconds=seconds, **counted)
             count += 1
 

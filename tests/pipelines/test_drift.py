@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_what_chance_explains_is_what_samples_of_one_distribution_show():
     rng = np.random.default_rng(3)
     shares = rng.dirichlet(np.full(50, 5.0))
     pairs = [(rng.multinomial(4000, shares), rng.multinomial(9000, shares)) for _ in range(300)]
-    seen = np.mean([divergence.psi(first, second) for first, second in pairs])
+    seen = np.mean([divergence.psi(first.astype(float), second.astype(float)) for first, second in pairs])
     assert seen == pytest.approx(divergence.by_chance(50, 4000, 9000), rel=0.08)
 
 
@@ -158,12 +159,14 @@ def test_a_dataset_s_distributions_are_those_of_its_items_by_clicks(small_datase
     assert found.clicks == 3
     assert found.by_name["items"] == Counted({"i1": 9, "i2": 4, "i3": 2, "i4": 1, "i5": 0})
     assert found.by_name["item.genres"] == Counted({"Comedy": 9, "Drama & <b>": 11, "(none)": 4, "[OOV]": 1})
-    year, taste = found.by_name["item.year"], found.by_name["item.taste"]
+    year: Any = found.by_name["item.year"]
+    taste: Any = found.by_name["item.taste"]
+    age: Any = found.by_name["user.age"]
     assert (year.edges, year.clicks.tolist()) == ((1990.0, 2000.0), [4, 2, 1, 9])
     assert taste.mean.tolist() == pytest.approx([(9 * 0.5 + 2 * 2 + 3) / 16, (-9 + 4 + 4) / 16])
     second = (9 * 0.25 + 2 * 4 + 9) / 16
     assert taste.deviation[0] == pytest.approx(math.sqrt(second - taste.mean[0] ** 2))
-    assert found.by_name["user.age"].clicks.tolist() == [1, 0, 2, 0]
+    assert age.clicks.tolist() == [1, 0, 2, 0]
     assert found.by_name["user.likes"] == Counted({"jazz": 2, "back\\slash\nbreak": 2, "(none)": 1})
     assert found.vocabularies["genres"] == {"Drama & <b>", "Comedy"}
 

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import time
+from typing import Any
 
 import pytest
 
@@ -113,8 +114,9 @@ def test_a_connect_server_s_stages_are_counted(monkeypatch):
 
     from pipelines import engine
 
-    handlers, tags = [], set()
-    spark = SimpleNamespace(registerProgressHandler=handlers.append, addTag=tags.add, removeTag=tags.remove)
+    handlers: list[Any] = []
+    tags: set[str] = set()
+    spark: Any = SimpleNamespace(registerProgressHandler=handlers.append, addTag=tags.add, removeTag=tags.remove)
     monkeypatch.setattr(engine, "is_remote", lambda: True)
     count = engine.tasks(spark)
     (handler,) = handlers

@@ -128,7 +128,7 @@ def entry(key, feature):
 def same_as_protobuf(data):
     """Whether the bytes decode; if they do, protobuf has no other opinion."""
     try:
-        ours = codec.decode(data)
+        ours: dict[str, Any] = {**codec.decode(data)}
     except CorruptDataset:
         return False
     theirs: dict[str, Any] = examples.values(data)
