@@ -54,7 +54,7 @@ def main(
         from pipelines import dry_run as estimate
         from pipelines.progress import Progress
         from pipelines.publication import Publication
-        from pipelines.session import spark_session
+        from pipelines.session import spark_session, warm
 
         mined.check_there(config)
         if epoch_from is not None:
@@ -66,6 +66,7 @@ def main(
         progress = Progress(log=log, shown=shown)
         with progress.step("spark", "starting Spark"):
             spark = spark_session(redaction.text(f"prebatch {config.output.path}"))
+        warm(spark)
         progress.watch(spark)
         if dry_run:
             click.echo(redaction.text(estimate.text(spark, config, progress, epoch_from or 0)))
