@@ -59,11 +59,12 @@ test-cluster: java ## faults on a real cluster of a master and two workers, some
 dist: $(INSTALLED) ## dist/dist.zip, what spark-submit --py-files ships to a cluster's executors
 	@python -m pipelines.shipment --output dist/dist.zip
 
-lint: $(INSTALLED) ## ruff, mypy strict, import contracts
+lint: $(INSTALLED) ## ruff, mypy strict, import contracts, hadolint
 	ruff check
 	ruff format --check
 	mypy
 	lint-imports
+	hadolint docker/Dockerfile
 
 format: $(INSTALLED) ## rewrite the sources the way lint wants them
 	ruff format

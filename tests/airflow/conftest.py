@@ -1,0 +1,70 @@
+"""The real Airflow, from build/airflow, in a folder that is thrown away: SQLite, our DAG and nothing else."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / "build" / "airflow" / "bin" / "python"
+DAGS = ROOT / "docker" / "airflow" / "dags"
+DAY_SECONDS = 1200  # nine commands, each of which starts Spark, Beam or TensorFlow: 2 minutes where nothing else runs
+
+
+class Airflow:
+    """Calls `airflow`, and reads from its database what became of runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        self.environment |= {
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+            "PATH": f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}",
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+        }
+
+    def __call__(self, *arguments, seconds=DAY_SECONDS, variables=None):
+        environment = self.environment | {f"AIRFLOW_VAR_{k.upper()}": str(v) for k, v in (variables or {}).items()}
+        return subprocess.run(
+            [PYTHON, "-m", "airflow", *map(str, arguments)],
+            env=environment, cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False,
+        )  # fmt: skip
+
+    def described(self, *arguments):
+        """What described.py says, which runs in Airflow's Python."""
+        run = subprocess.run(
+            [PYTHON, Path(__file__).with_name("described.py"), *map(str, arguments)],
+            env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+        return json.loads(run.stdout.splitlines()[-1])
+
+    def day(self, date, variables):
+        """(whether the run of a day succeeded, states by task, all that was said)."""
+        run = self("dags", "test", "prebatch_daily", date, variables=variables)
+        said = run.stdout + run.stderr
+        listed = self("dags", "list-runs", "prebatch_daily", "--output", "json", seconds=120)
+        runs = [found for found in json.loads(listed.stdout) if found["logical_date"].startswith(date)]
+        assert len(runs) == 1, said[-3000:]
+        states = self(
+            "tasks", "states-for-dag-run", "prebatch_daily", runs[0]["run_id"], "--output", "json", seconds=120
+        )
+        tasks = {found["task_id"]: found["state"] for found in json.loads(states.stdout)}
+        assert (run.returncode == 0) == (runs[0]["state"] == "success"), said[-3000:]
+        return run.returncode == 0, tasks, said
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory):
+    assert PYTHON.is_file(), "Airflow is not installed in build/airflow: run make test-airflow"
+    found = Airflow(tmp_path_factory.mktemp("airflow"))
+    run = found("db", "migrate", seconds=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return found
