@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -31,20 +32,30 @@ class Airflow:
         }
 
     def __call__(self, *arguments, seconds=DAY_SECONDS, variables=None):
-        environment = self.environment | {f"AIRFLOW_VAR_{k.upper()}": str(v) for k, v in (variables or {}).items()}
         return subprocess.run(
             [PYTHON, "-m", "airflow", *map(str, arguments)],
-            env=environment, cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False,
+            env=self._environment(variables), cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
-    def described(self, *arguments):
+    def described(self, *arguments, variables=None):
         """What described.py says, which runs in Airflow's Python."""
         run = subprocess.run(
             [PYTHON, Path(__file__).with_name("described.py"), *map(str, arguments)],
-            env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False,
+            env=self._environment(variables), cwd=self.folder, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
         return json.loads(run.stdout.splitlines()[-1])
+
+    def _environment(self, variables):
+        return self.environment | {f"AIRFLOW_VAR_{k.upper()}": str(v) for k, v in (variables or {}).items()}
+
+    def asset_events(self):
+        """How often a DAG that waits for the published model would have been started."""
+        with sqlite3.connect(self.folder / "airflow.db") as database:
+            return database.execute(
+                "select count(*) from asset_event e join asset a on a.id = e.asset_id where a.name = ?",
+                ("prebatch_published_model",),
+            ).fetchone()[0]
 
     def day(self, date, variables):
         """(whether the run of a day succeeded, states by task, all that was said)."""

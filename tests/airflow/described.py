@@ -3,6 +3,7 @@
 described.py dag           errors of the folder of DAGs, tasks and what they wait for, schedule, outlets
 described.py quiet         what parsing the file does beside reading it: processes, connections, files written
 described.py codes PYTHON  the exception that each exit code of the program PYTHON becomes
+described.py day DATE      what DATE starts from, and whether it may serve; Variables come from the environment
 """
 
 import json
@@ -82,6 +83,11 @@ def codes(python):
     return told
 
 
+def day(date):
+    module = runpy.run_path(FILE)
+    return [module["earlier_day"](date), module["may_serve"](date), module["serving"]()]
+
+
 if __name__ == "__main__":
     asked, *given = sys.argv[1:]
-    print(json.dumps({"dag": dag, "quiet": quiet, "codes": codes}[asked](*given)))
+    print(json.dumps({"dag": dag, "quiet": quiet, "codes": codes, "day": day}[asked](*given)))

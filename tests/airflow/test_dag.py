@@ -76,3 +76,46 @@ def test_a_backfill_makes_each_of_its_days_once(airflow):
 def test_a_downstream_dag_can_wait_for_the_asset(airflow):
     listed = airflow("assets", "list", "--output", "json", seconds=120)
     assert [asset["name"] for asset in json.loads(listed.stdout)] == ["prebatch_published_model"]
+
+
+@pytest.fixture
+def lived(airflow, tmp_path):
+    """Makes folders of days and versions, and says of a date: what it starts from, whether it may serve, what serves."""
+
+    def asked(date, models, versions, current):
+        for folder, texts in (("models", models), ("published", versions)):
+            for name, text in texts.items():
+                (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+                (tmp_path / folder / name / "metrics.json").write_text(text, encoding="utf-8")
+        if current:
+            (tmp_path / "published" / "current").unlink(missing_ok=True)
+            (tmp_path / "published" / "current").symlink_to(current)
+        variables = {f"prebatch_{name}": tmp_path / name for name in ("models", "published")}
+        earlier, may, serving = airflow.described("day", date, variables=variables)
+        assert serving == (f"{tmp_path}/published/current" if current else "")
+        return earlier, may == "yes"
+
+    return asked
+
+
+DAYS = {"dt=2026-11-01": "one", "dt=2026-11-02": "two", "dt=2026-11-03": "three", "dt=2026-11-04": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("date", "versions", "current", "expected"),
+    [
+        ("2026-11-05", {}, None, ("", True)),
+        ("2026-11-05", {"1": "one", "2": "two", "3": "three"}, "3", ("dt=2026-11-03", True)),
+        # Rolled back: on from what serves, not from what was taken back.
+        ("2026-11-05", {"1": "one", "2": "two", "3": "three"}, "2", ("dt=2026-11-02", True)),
+        # A day made late: from one before it, and a later one goes on serving.
+        ("2026-11-02", {"1": "one", "2": "two", "3": "three"}, "3", ("dt=2026-11-01", False)),
+        ("2026-11-01", {"1": "one", "2": "two", "3": "three"}, "3", ("", False)),
+        # The day that serves, once more.
+        ("2026-11-03", {"1": "one", "2": "two", "3": "three"}, "3", ("dt=2026-11-02", True)),
+        # What serves comes from elsewhere, or its day was made anew since.
+        ("2026-11-05", {"1": "one", "4": "foreign"}, "4", ("dt=2026-11-01", True)),
+    ],
+)
+def test_a_day_starts_from_the_latest_that_was_accepted_before_it(lived, date, versions, current, expected):
+    assert lived(date, DAYS, versions, current) == expected
