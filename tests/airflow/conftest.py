@@ -34,7 +34,8 @@ class Airflow:
     def __call__(self, *arguments, seconds=DAY_SECONDS, variables=None):
         return subprocess.run(
             [PYTHON, "-m", "airflow", *map(str, arguments)],
-            env=self._environment(variables), cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False,
+            env=self._environment(variables), cwd=self.folder, timeout=seconds, check=False,
+            capture_output=True, text=True,
         )  # fmt: skip
 
     def described(self, *arguments, variables=None):

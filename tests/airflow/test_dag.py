@@ -80,7 +80,7 @@ def test_a_downstream_dag_can_wait_for_the_asset(airflow):
 
 @pytest.fixture
 def lived(airflow, tmp_path):
-    """Makes folders of days and versions, and says of a date: what it starts from, whether it may serve, what serves."""
+    """Makes folders of days and versions, and says what a date starts from and whether it may serve."""
 
     def asked(date, models, versions, current):
         for folder, texts in (("models", models), ("published", versions)):
