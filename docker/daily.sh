@@ -5,7 +5,8 @@
 #
 #     CONFIG     the job file                       DATASETS   where dt=DAY of the dataset goes
 #     MODELS     where dt=DAY of the model goes     PUBLISHED  published versions and `current`
-#     PYTHON     .venv/bin/python by default
+#     PYTHON     .venv/bin/python by default        WARM_START no trains from nothing; else the job file needs
+#                                                              `inherit: previous`
 #     DRIFT_OPTIONS, TRAIN_OPTIONS, PUBLISH_OPTIONS     more options, separated by spaces
 set -euo pipefail
 
@@ -24,7 +25,7 @@ if [ -e "$before/manifest.json" ]; then
     "$python" -m pipelines.inspect "$before" "$dataset" "${drift_options[@]}"
 fi
 if [ -e "$PUBLISHED/current" ]; then
-    train_options+=(--warm-start "$PUBLISHED/current")
+    [ "${WARM_START:-yes}" = no ] || train_options+=(--warm-start "$PUBLISHED/current")
     publish_options+=(--baseline "$baseline/metrics.json")
 fi
 "$python" -m trainer train --data "$dataset" --output "$model" "${train_options[@]}"

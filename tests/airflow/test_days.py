@@ -31,7 +31,11 @@ class Place:
         job = yaml.safe_load((ROOT / "pipelines/examples/ml-100k.yaml").read_text(encoding="utf-8"))
         job["clicks"] |= {"path": f"{folder}/clicks", "window": f"{WINDOW}d"}
         job["items"]["path"], job["users"]["path"] = f"{ml_100k}/items.parquet", f"{ml_100k}/users.parquet"
-        job |= {"split": {"kind": "time", "test_from": "-1d", "validation_from": "-2d"}, "output": {"path": "out"}}
+        job |= {
+            "inherit": "previous",
+            "split": {"kind": "time", "test_from": "-1d", "validation_from": "-2d"},
+            "output": {"path": "out"},
+        }
         job["negatives"]["epochs"] = 1
         (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
         self.variables = {

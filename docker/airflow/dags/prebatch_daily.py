@@ -110,7 +110,7 @@ class ProjectCommand(BaseOperator):
 DATASETS, MODELS = "{{ var.value.prebatch_datasets }}", "{{ var.value.prebatch_models }}"
 DATASET, MODEL = f"{DATASETS}/dt={{{{ ds }}}}", f"{MODELS}/dt={{{{ ds }}}}"
 BASELINE = f"{MODELS}/baseline/dt={{{{ ds }}}}"
-
+WARM = "var.value.get('prebatch_warm_start', 'yes') == 'yes'"
 
 with DAG(
     dag_id="prebatch_daily",
@@ -153,7 +153,7 @@ with DAG(
         task_id="train",
         command=[
             "trainer", "train", "--data", DATASET, "--output", MODEL,
-            "{{ '--warm-start=' ~ var.value.prebatch_models ~ '/' ~ earlier_day(ds) if earlier_day(ds) }}",
+            f"{{% if {WARM} and earlier_day(ds) %}}--warm-start={MODELS}/{{{{ earlier_day(ds) }}}}{{% endif %}}",
         ],
     )  # fmt: skip
     evaluate = ProjectCommand(task_id="evaluate", command=["trainer", "evaluate", "--model", MODEL, "--data", DATASET])
