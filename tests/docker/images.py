@@ -136,5 +136,6 @@ class Image:
     def _words(self, arguments, data, entrypoint, mounts):
         volumes = ([f"{data}:/data"] if data else []) + [f"{source}:{target}:ro" for source, target in mounts]
         command = self.config["Entrypoint"] if entrypoint is None else entrypoint
-        options = [f"--volume={volume}" for volume in volumes]
+        # buildah names a container without telling its /etc/hosts, as Docker does; Java asks who it is on.
+        options = ["--hostname=localhost", *(f"--volume={volume}" for volume in volumes)]
         return ["run", *options, self.container, "--", *command, *arguments]
