@@ -194,7 +194,7 @@ build/peers/.installed: tests/benchmarks/peers/requirements.txt | $(INSTALLED)
 
 # Airflow pins half of PyPI, so it has an environment of its own too; it calls this project's commands in theirs.
 build/airflow/.installed: docker/airflow/requirements.txt | $(INSTALLED)
-	@echo "test-airflow: installing Airflow into build/airflow; 500 MB on disk, 2 minutes, this once" >&2
+	@echo "test-airflow: installing Airflow into build/airflow; 300 MB on disk, 2 minutes, this once" >&2
 	@python -m venv --clear build/airflow
 	@build/airflow/bin/python -m pip --disable-pip-version-check install --quiet --no-input --no-deps -r $<
 	@touch $@

@@ -63,14 +63,20 @@ class Airflow:
         run = self("dags", "test", "prebatch_daily", date, variables=variables)
         said = run.stdout + run.stderr
         listed = self("dags", "list-runs", "prebatch_daily", "--output", "json", seconds=120)
-        runs = [found for found in json.loads(listed.stdout) if found["logical_date"].startswith(date)]
+        runs = [found for found in rows(listed) if found["logical_date"].startswith(date)]
         assert len(runs) == 1, said[-3000:]
         states = self(
             "tasks", "states-for-dag-run", "prebatch_daily", runs[0]["run_id"], "--output", "json", seconds=120
         )
-        tasks = {found["task_id"]: found["state"] for found in json.loads(states.stdout)}
+        tasks = {found["task_id"]: found["state"] for found in rows(states)}
         assert (run.returncode == 0) == (runs[0]["state"] == "success"), said[-3000:]
         return run.returncode == 0, tasks, said
+
+
+def rows(run):
+    """What --output json says, after whatever else Airflow has to say."""
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout[run.stdout.index("[{") :])
 
 
 @pytest.fixture(scope="session")
