@@ -88,7 +88,9 @@ def test_the_cron_line_leaves_while_another_run_is_at_work(place):
     assert str(log) in command
 
     def started():
-        return subprocess.run(["sh", "-c", command], env=environment(place, "audit", 3), check=False).returncode
+        return subprocess.run(
+            ["sh", "-c", command], env=environment(place, "audit", 3), timeout=60, check=False
+        ).returncode
 
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
