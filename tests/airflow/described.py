@@ -27,7 +27,7 @@ def dag():
         "errors": bag.import_errors,
         "dags": sorted(bag.dags),
         "seconds": seconds,
-        "schedule": [type(found.timetable).__name__, found.timetable.summary],
+        "schedule": [type(found.timetable).__name__, found.timetable.expression],
         "max_active_runs": found.max_active_runs,
         "catchup": found.catchup,
         "tasks": {
