@@ -50,7 +50,7 @@ def checked(config: Config, epoch_from: int) -> Manifest:
             f"sets that are there; set negatives.epochs to more, such as --set negatives.epochs={there + 1}"
         )
     here = config.model_dump(mode="json", exclude_none=True)
-    different = list(_differences(_resolved(manifest.config), _resolved(here)))
+    different = list(differences(resolved(manifest.config), resolved(here)))
     if different:
         raise ConfigurationError(
             f"--epoch-from {epoch_from}: the job file is not the one of {config.output.path}: {'; '.join(different)}; "
@@ -59,18 +59,19 @@ def checked(config: Config, epoch_from: int) -> Manifest:
     return manifest
 
 
-def _resolved(document: dict[str, Any]) -> dict[str, Any]:
+def resolved(document: dict[str, Any]) -> dict[str, Any]:
     """A job file as it would be resolved today, so that keys which are new since have their defaults."""
     config = configuration.validate(Config, document, "the dataset's job file")
     return config.model_dump(mode="json", exclude_none=True)
 
 
-def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+def differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """What two job files say differently, a sentence a key."""
     if path in FREE:
         return
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(name), new.get(name), (*path, name))
+            yield from differences(old.get(name), new.get(name), (*path, name))
         # Records hold features in the order of the job file.
         if path[:1] == ("features",) and list(old) != list(new) and old.keys() == new.keys():
             yield f"{'.'.join(path)}: in the order {', '.join(old)} there, {', '.join(new)} here"

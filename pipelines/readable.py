@@ -230,6 +230,12 @@ def items(dataset: Dataset, wanted: set[int]) -> dict[int, Item]:
     return found
 
 
+def every_item(dataset: Dataset) -> Iterator[Item]:
+    """All items of the catalogue, by item_index, one at a time."""
+    for shard, number, record in _framed(dataset, dataset.manifest.items):
+        yield contents.item(_decoded(record, shard, number), dataset.manifest.record)
+
+
 def printable(text: str) -> str:
     """Text without what could move a terminal's cursor or break a line."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
