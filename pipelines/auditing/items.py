@@ -28,8 +28,8 @@ class Items:
 
     counts: [n] training clicks. frequency: [n] what proposals count, the same where nothing else is stored. rank: [n]
     position by key, which orders clicks of one time. values, lengths: by feature, as in `Table`. identity: the feature
-    that tells items apart, None for none. gone: [n] whether each has left the item table. limits: ([n] moment from which, [n] moment before which) each can be
-    had, None where that is not told.
+    that tells items apart, None for none. gone: [n] whether each has left the item table. limits: ([n] moment from
+    which, [n] moment before which) each can be had, None where that is not told.
     """
 
     counts: Ints
