@@ -62,11 +62,9 @@ class Continuation:
           ConfigurationError: the models' variables do not fit.
         """
         if len(variables) != len(self.weights):
-            raise _refused(
-                self.folder, f"has {len(self.weights)} variables, a model of this configuration {len(variables)}"
-            )
+            raise _refused(self.folder, f"it has {len(self.weights)} variables, today's model {len(variables)}")
         for variable, stored in zip(variables, self.weights, strict=True):
-            own = variable.numpy()
+            own = np.array(variable.numpy())
             rows = len(stored) if variable.name in GROWING else None
             if own[:rows].shape != stored.shape if own.ndim else own.shape != stored.shape:
                 raise _refused(self.folder, f"{variable.path} is {list(stored.shape)} there and {list(own.shape)} here")

@@ -70,7 +70,8 @@ def train(
     ended. warm_start: the folder of a model whose weights this one begins with.
 
     Raises:
-      ConfigurationError: a model that cannot go on with this data. ProjectError: no train records, a layout that is not read, a loss that is no number, an unusable checkpoint.
+      ConfigurationError: a model that cannot go on with this data.
+      ProjectError: no train records, a layout that is not read, a loss that is no number, an unusable checkpoint.
     """
     spec = dataset.record_spec(data, config.model.user.history_length)
     total = sum(dataset.steps_in_epoch(data, epoch, config.batch) for epoch in range(config.epochs))
@@ -110,7 +111,7 @@ def train(
 
 
 def run_digest(data: Dataset, config: Configuration, before: Continuation | None = None) -> str:
-    """What a checkpoint must share with a run to be its own: the records, the whole configuration, what it began with."""
+    """What a checkpoint must share with a run to be its own: records, the whole configuration, what it began with."""
     manifest = data.manifest
     described = [manifest.schema_fingerprint, manifest.content_digest, config.model_dump(mode="json")]
     if before is not None:

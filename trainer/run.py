@@ -36,9 +36,7 @@ def train(
     """
     started = time.perf_counter()
     if warm_start is not None and warm_start.resolve() == output.resolve():
-        raise ConfigurationError(
-            f"--warm-start {warm_start}: is the output itself; give each day's model its own folder"
-        )
+        raise ConfigurationError(f"--warm-start {warm_start}: is the output itself; give each day a folder of its own")
     with held(output):
         data = _opened(uri, say)
         trained = loop.train(data, config, output, say, fresh, warm_start)
