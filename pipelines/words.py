@@ -156,6 +156,14 @@ def _cap(per_user: int | None, layout: Mapping[str, Any]) -> str:
     return f"at most {counted(per_user, 'click')} of a user in each set of negatives, others in each; {rest}"
 
 
+def inherited(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """What a dataset goes on from, if anything."""
+    told = statistics.get("inherited")
+    if told:
+        gone = f", {told['gone']:,} of them gone from the item table" if told["gone"] else ""
+        yield f"indices go on from {told['path']}: {counted(told['items'], 'item')}{gone}"
+
+
 def examples(counts: Mapping[str, int], layout: str) -> Iterator[str]:
     """Lines on training clicks that are no examples, from the manifest's `statistics.examples`; none where all are."""
     what = "have weight 0 in the records" if layout == "sequence" else "are in histories alone"
