@@ -193,6 +193,6 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
     drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
     ordered = (
-        source.answered(drawn).repartitionById(plan.parts, "part").sortPeriodPartitions("place", "order", "position")
+        source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions("place", "order", "position")
     )
     return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()

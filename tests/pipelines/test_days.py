@@ -1,18 +1,19 @@
 """What counts from a day: output, placeholders, moments before its end; and which clicks it reads, by brute force."""
 
 import datetime as dt
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from pipelines.config import Config
+from pipelines.config import Config, TimeSplit
 from pipelines.days import for_date
 from schemas import configuration
 from schemas.errors import ConfigurationError
 
 DAY = 86_400
 END = 1_000_000_000 // DAY * DAY + DAY  # of 2001-09-09
-JOB = {
+JOB: dict[str, Any] = {
     "clicks": {"path": "clicks/{first}..{last}", "user": "u", "item": "i", "time": "t", "filter": "dt >= '{first}'"},
     "items": {"path": "items/dt={date}", "key": "i", "filter": "name rlike '[0-9]{2}'"},
     "features": {"item": {"i": {"encode": "vocabulary"}}},
@@ -33,6 +34,7 @@ def test_a_day_fills_in_what_counts_from_it():
     assert found.items.filter == "name rlike '[0-9]{2}'"
     assert found.clicks.path == "clicks/2026-10-22..2026-11-22"
     assert found.clicks.filter == "dt >= '2026-10-22'"
+    assert isinstance(found.split, TimeSplit)
     assert found.split.test_from == dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
     assert found.split.validation_from == dt.datetime(2026, 11, 19, 12, tzinfo=dt.UTC)
     document = found.model_dump(mode="json", exclude_none=True)
@@ -90,6 +92,7 @@ def kept(spark, times, kind, clicks, arrivals=None):
     checked = inputs.checked_clicks(rows, config.clicks, numbers)
     unit = config.clicks.time_unit if inputs.time_is_counted(rows, config.clicks) else "microseconds"
     period = Period.of(config)
+    assert period is not None
     found = period.kept(checked, unit).selectExpr("get_json_object(row, '$.n') as n", "reason").collect()
     return {int(row.n): row.reason for row in found}
 

@@ -86,7 +86,7 @@ def tables(model):
 def following(dataset, configured, folder, warm_start, **options):
     from trainer import loop
 
-    said = []
+    said: list[str] = []
     return loop.train(dataset, config_of(configured, **options), folder, said.append, warm_start=warm_start)
 
 
