@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import appending, available, encoding, readable, words
+from pipelines import available, differences, encoding, readable, words
 from pipelines.config import Config
 from schemas import wire
 from schemas.errors import ConfigurationError, ProjectError
@@ -52,12 +52,12 @@ def found(config: Config) -> Dataset | None:
         return None
     try:
         dataset = Dataset.open(uri)
-        there = _described(appending.resolved(dataset.manifest.config))
+        there = _described(differences.resolved(dataset.manifest.config))
     except ProjectError as error:
         raise ConfigurationError(f"inherit: {config.inherit}: {error}") from error
     if dataset.root.absolute() == local_path(config.output.path).absolute():
         raise ConfigurationError(f"inherit: {config.inherit} is the output itself; name an earlier dataset")
-    different = list(appending.differences(there, _described(config.model_dump(mode="json", exclude_none=True))))
+    different = list(differences.differences(there, _described(config.model_dump(mode="json", exclude_none=True))))
     if different:
         raise ConfigurationError(
             f"inherit: indices cannot go on from {dataset.root}, which was made by another job file: "

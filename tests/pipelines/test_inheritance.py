@@ -102,7 +102,8 @@ def test_rows_hold_the_attributes_of_their_own_item(days):
         )
         assert stored["tags"].values[index] == expected.values[0]
         lengths = stored["tags"].lengths
-        assert lengths is not None and expected.lengths is not None
+        assert lengths is not None
+        assert expected.lengths is not None
         assert lengths[index] == expected.lengths[0]
         assert stored["price"].values[index].as_py() == bytes([1 + (price >= low)])
         assert np.frombuffer(stored["vector"].values[index].as_py(), "<f4").tolist() == [key, 1.0]
