@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from schemas.errors import CorruptDataset, ProjectError
+from schemas.errors import ConfigurationError, CorruptDataset, ProjectError
 from schemas.manifest import Dataset
 from schemas.record import RecordSpec
 from trainer import checkpoints, continuation, dataset, evaluation
@@ -80,6 +80,7 @@ def train(
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy("float32" if config.precision == "float32" else "mixed_bfloat16")
     catalogue = dataset.read_catalogue(data, spec)
+    _check_ranks(data, config, catalogue)
     before = None if warm_start is None else continuation.of(warm_start, data, spec, catalogue, config)
     widths = None if before is None else before.widths
     model = TwoTowers(spec, config.model, config.seed, data.manifest.items.records, widths)
@@ -108,6 +109,16 @@ def train(
 
     checkpoints.assign(model.variables, checkpoints.load(best)[0], best)
     return _assessed(data, config, model, progress, catalogue, before)
+
+
+def _check_ranks(data: Dataset, config: Configuration, catalogue: Catalogue) -> None:
+    """Raises a ConfigurationError where candidates are drawn by rank, but indices are those of an earlier day."""
+    by_rank = getattr(config.loss, "sampler", None) == "log_uniform"
+    if by_rank and "inherited" in data.manifest.statistics and (np.diff(catalogue.count) > 0).any():
+        raise ConfigurationError(
+            f"loss.sampler log_uniform takes items as numbered by falling training clicks, but {data.root} inherits "
+            "its indices from an earlier dataset; set loss.sampler to fixed_unigram or uniform"
+        )
 
 
 def run_digest(data: Dataset, config: Configuration, before: Continuation | None = None) -> str:

@@ -3,10 +3,8 @@
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from schemas.errors import ConfigurationError
 from trainer.batches import Batch, Tensor, grown
 from trainer.config import Configuration, Optimizer
 from trainer.dataset import Catalogue
@@ -34,11 +32,6 @@ class TrainStep:
         if config.loss.needs_catalogue:
             if catalogue is None:
                 raise ValueError(f"loss.kind {config.loss.kind} needs the catalogue; give it to TrainStep")
-            if getattr(config.loss, "sampler", None) == "log_uniform" and (np.diff(catalogue.count) > 0).any():
-                raise ConfigurationError(
-                    "loss.sampler log_uniform takes items as numbered by falling training clicks, but this dataset "
-                    "inherits its indices from an earlier one; set loss.sampler to fixed_unigram or uniform"
-                )
             self.table = ItemTable(catalogue)
         self.optimizer = _adam(config.optimizer, total_steps)
         self.optimizer.build(model.trainable_variables)

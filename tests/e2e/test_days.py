@@ -162,8 +162,8 @@ def test_every_candidate_has_its_own_row_and_what_is_gone_is_never_drawn(days, s
                 item = shop.table(day)[ids[candidate["index"]]]
                 seen.add(item["item_id"])
                 assert vocabulary["item_id"].get(candidate["item_id"], str(item["item_id"])) == str(item["item_id"])
-                assert [vocabulary["tags"][tag] for tag in candidate["tags"]] == [
-                    tag for tag in item["tags"] if tag in vocabulary["tags"].values()
+                assert [vocabulary["tags"].get(tag) for tag in candidate["tags"]] == [
+                    tag if tag in vocabulary["tags"].values() else None for tag in item["tags"]
                 ]
         assert seen == set(shop.table(day))
     (gone,) = (item for item in catalogue(days[2], read_records) if int(item["item.gone"][0]))

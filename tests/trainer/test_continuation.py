@@ -191,19 +191,12 @@ def test_a_matrix_grows_with_the_catalogue_and_only_with_the_same_items(today, t
         continuation.of(folder, tomorrow, spec, moved, config)
 
 
-def test_log_uniform_in_the_graph_needs_items_by_falling_clicks(today, configured):
-    from trainer.dataset import read_catalogue, record_spec
-    from trainer.step import TrainStep
-    from trainer.towers import TwoTowers
-
-    config = config_of(configured, loss__kind="in_graph_softmax", loss__negatives=5, loss__sampler="log_uniform")
-    spec = record_spec(today)
-    catalogue = read_catalogue(today, spec)
-    model = TwoTowers(spec, config.model, 1, len(catalogue))
-    falling = dataclasses.replace(catalogue, count=np.sort(catalogue.count)[::-1].copy())
-    TrainStep(model, config, 10, falling)
+def test_log_uniform_in_the_graph_needs_items_by_falling_clicks(today, configured, tmp_path):
+    config = {"loss__kind": "in_graph_softmax", "loss__negatives": 5}
+    inherited = dataclasses.replace(today.manifest, statistics={"inherited": {"items": 40}})
     with pytest.raises(ConfigurationError, match="inherits its indices"):
-        TrainStep(model, config, 10, dataclasses.replace(catalogue, count=falling.count[::-1].copy()))
+        following(Dataset(today.root, inherited), configured, tmp_path, None, loss__sampler="log_uniform", **config)
+    following(Dataset(today.root, inherited), configured, tmp_path, None, loss__sampler="uniform", **config)
 
 
 def test_what_is_gone_is_neither_ranked_nor_counted_as_popular(today, configured, first):
