@@ -230,10 +230,13 @@ def items(dataset: Dataset, wanted: set[int]) -> dict[int, Item]:
     return found
 
 
-def every_item(dataset: Dataset) -> Iterator[Item]:
-    """All items of the catalogue, by item_index, one at a time."""
+def item_keys(dataset: Dataset) -> Iterator[str]:
+    """The ids of all items of the catalogue as text, by item_index."""
     for shard, number, record in _framed(dataset, dataset.manifest.items):
-        yield contents.item(_decoded(record, shard, number), dataset.manifest.record)
+        found = codec.decode_one(record, "item.key")
+        if not isinstance(found, list) or len(found) != 1:
+            raise CorruptDataset(f"{shard.path}, record {number}: item.key: one text expected")
+        yield found[0].decode("utf-8", "replace")
 
 
 def printable(text: str) -> str:
