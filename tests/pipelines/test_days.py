@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines import words
 from pipelines.config import Config, TimeSplit
 from pipelines.days import for_date
 from schemas import configuration
@@ -39,6 +40,17 @@ def test_a_day_fills_in_what_counts_from_it():
     assert found.split.validation_from == dt.datetime(2026, 11, 19, 12, tzinfo=dt.UTC)
     document = found.model_dump(mode="json", exclude_none=True)
     assert configuration.validate(Config, document, "of a manifest") == found
+
+
+def test_a_plan_says_what_a_day_reads():
+    clicks = {"window": "30d", "arrived": "at", "watermark": "2d"}
+    dated = job(clicks, date="2026-11-20", inherit="previous").model_dump(mode="json", exclude_none=True)
+    told = dict(words.choices(dated))
+    assert told["day"] == ("2026-11-20 (UTC): clicks of 30d before its end, as far as they had arrived by 2d after it")
+    assert told["indices"] == "those of the latest day before stay, new ones follow"
+    plain = {"path": "x", "filter": None}
+    undated = job(plain, items={"path": "y", "key": "i"}).model_dump(mode="json", exclude_none=True)
+    assert not {"day", "indices"} & dict(words.choices(undated)).keys()
 
 
 def test_without_a_day_nothing_changes():
