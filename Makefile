@@ -35,7 +35,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.
 unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup train test test-cluster test-airflow docker-check dist lint format quality bench peers compare compare-negatives clean java known-dataset \
+.PHONY: help setup train test test-cluster test-airflow docker-check dist lint format quality bench days peers compare compare-negatives clean java known-dataset \
     known-comparison
 
 # A source fetched and made into a dataset: (its name, the folder below out/, options).
@@ -89,6 +89,10 @@ bench: java ## time and memory: the encoder, whole jobs of others, growth, layou
 	@python -m pipelines.sources ml-100k --output data/ml-100k
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m tests.benchmarks.run --movies data/ml-100k \
 	    --output out/bench$(if $(SMALL),-small --small,) $(BENCH_ARGS)
+
+days: java ## three days in a row, models that go on from the day before against new ones; ten minutes
+	@python -m pipelines.sources ml-100k --output data/ml-100k
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m tests.benchmarks.days --movies data/ml-100k --output out/days
 
 peers: out/ml-100k/manifest.json build/peers/.installed ## DeepMatch, keras-rs, EASE on the same held-out clicks, SEEDS=5 seeds; 20 minutes
 	@python -m tests.benchmarks.peers.run --data out/ml-100k --output out/peers --seeds $(SEEDS) \

@@ -71,16 +71,23 @@ def commands() -> None:
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the model; replaced when done."
 )
 @click.option("--fresh", is_flag=True, help="Start anew even where an unfinished run could go on.")
+@click.option(
+    "--warm-start",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin with the weights of this model, which was trained on the dataset that --data inherits from.",
+)
 @_debug_option
 def train(
-    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, debug: bool
-) -> None:
+    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, warm_start: Path | None,
+    debug: bool,
+) -> None:  # fmt: skip
     """Train, evaluate, export; ends with the metrics and three users' recommendations."""
     config = configuration.load(Configuration, config_path, overrides)
     _ready(data, debug)
     from trainer import run
 
-    run.train(data, config, output, _say, fresh)
+    run.train(data, config, output, _say, fresh, warm_start)
 
 
 @commands.command()

@@ -48,6 +48,11 @@ def embed(model: Path, uri: str, queries: Path, output: Path, say: Callable[[str
         )
     spec = dataset.record_spec(data, served.history_length)
     catalogue = dataset.read_catalogue(data, spec)
+    if catalogue.gone is not None:
+        raise ConfigurationError(
+            f"--data {data.root}: {int(catalogue.gone.sum()):,} of its items have left the item table, so that a model "
+            "does not rank them all; mine from a dataset that was made without inherit"
+        )
     if served.item_ids != [key.decode("utf-8", "replace") for key in catalogue.key]:
         raise ConfigurationError(f"--model {model}: was trained on another catalogue than that of {data.root}")
     inputs = ClickInputs(spec, RawValues(data, spec), catalogue)
