@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import click
 import numpy as np
@@ -92,7 +92,7 @@ def batches(path: str, root: str, serving: Serving) -> Iterator[Batch]:
     """The items of a shard, in batches, as the tower takes them."""
     dataset = _dataset(root)
     with gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb") as stream:
-        records = map(codec.decode, tfrecord.read_frames(stream, path))
+        records = map(codec.decode, tfrecord.read_frames(cast("IO[bytes]", stream), path))
         while part := list(itertools.islice(records, BATCH)):
             yield batch(part, dataset, serving)
 

@@ -71,7 +71,7 @@ def inputs(field: Field, stored: pa.Array) -> Values:
     if field.shape == "scalar":
         return np.asarray(stored.fill_null(field.default).to_numpy(zero_copy_only=False), np.float32)
     empty = [field.default] * int(field.shape)
-    return np.array([row or empty for row in stored.to_pylist()], np.float32).reshape(len(stored), -1)
+    return np.array([row or empty for row in stored.to_pylist()], np.float32).reshape(len(stored), len(empty))
 
 
 def features(fields: tuple[Field, ...], values: dict[str, Values]) -> dict[str, pa.Array]:

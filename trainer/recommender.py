@@ -1,4 +1,4 @@
-"""What a model would show somebody, from its folder and an index alone: no dataset, no training code, no Keras.
+"""What a model would show somebody, from its folder and an index alone: no dataset, no training code.
 
 This is what a service does, small: raw values go into the exported user tower, its vector finds the nearest items, what
 the person had is left out. One vector and one search a request; starting TensorFlow takes most of the time.

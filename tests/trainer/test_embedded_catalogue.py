@@ -80,7 +80,7 @@ def test_a_tower_is_not_asked_what_it_would_misunderstand(crafted, trained_as, t
 def test_items_a_matrix_does_not_know_are_left_out():
     import tensorflow as tf
 
-    class Known(tf.Module):
+    class Known(tf.Module):  # type: ignore[misc]
         @tf.function(input_signature=[{"item_id": tf.TensorSpec([None], tf.string, "item_id")}])
         def serve(self, inputs):
             known = tf.cast(inputs["item_id"] != "new", tf.float32)

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from schemas.errors import ConfigurationError, OutputError, ProjectError
 from trainer import publication
 from trainer.gate import Gate
+from trainer.index import model_digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +37,8 @@ def made(tmp_path):
         pq.write_table(pa.table({"item_id": [name]}), folder / "item_embeddings.parquet")
         if index:
             (folder / "index").mkdir()
-            digest = publication.index.model_digest(folder)
-            files = {"index.faiss": {}, "items.parquet": {}}
+            digest = model_digest(folder)
+            files: dict[str, dict] = {"index.faiss": {}, "items.parquet": {}}
             (folder / "index" / "index.json").write_text(json.dumps({"model": digest, "files": files}))
         return folder
 
@@ -174,6 +176,7 @@ def test_a_publisher_killed_on_the_way_leaves_the_old_model_serving(made, root, 
         from pathlib import Path
         from trainer import publication
         from trainer.gate import Gate
+from trainer.index import model_digest
 
         def die(*arguments):
             os._exit(9)
@@ -210,13 +213,13 @@ def test_one_publisher_at_a_time(made, root):
 
 def test_a_model_that_changes_meanwhile_is_not_published(made, root, monkeypatch):
     model = made("a", 0.5)
-    copy = publication.shutil.copyfile
+    copy = shutil.copyfile
 
     def changing(source, target):
         copy(source, target)
         (model / "user_tower/1/saved_model.pb").write_text("another")
 
-    monkeypatch.setattr(publication.shutil, "copyfile", changing)
+    monkeypatch.setattr(shutil, "copyfile", changing)
     with pytest.raises(ProjectError, match="changed while it was copied"):
         publish(model, root)
     assert {path.name for path in root.iterdir()} == {".lock"}
@@ -227,7 +230,7 @@ def test_half_a_model_and_an_index_of_another_are_refused(made, root):
     (made("b", 0.5) / "item_embeddings.parquet").replace(model / "item_embeddings.parquet")
     with pytest.raises(ConfigurationError, match="was built of another model"):
         publish(model, root)
-    publication.shutil.rmtree(model / "user_tower")
+    shutil.rmtree(model / "user_tower")
     with pytest.raises(ConfigurationError, match="user_tower"):
         publish(model, root)
     assert not (root / "1").exists()
