@@ -52,7 +52,7 @@ def main(
         from pipelines import dry_run as estimate
         from pipelines.progress import Progress, spark_tasks
         from pipelines.publication import Publication
-        from pipelines.session import spark_session
+        from pipelines.session import spark_session, warm
 
         mined.check_there(config)
         if epoch_from is not None:
@@ -64,6 +64,7 @@ def main(
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"prebatch {config.output.path}")
+        warm(spark)
         progress.tasks = spark_tasks(spark)
         if dry_run:
             click.echo(estimate.text(spark, config, progress, epoch_from or 0))
