@@ -77,7 +77,7 @@ def test_a_tower_is_not_asked_what_it_would_misunderstand(crafted, trained_as, t
     assert not (tmp_path / "out").exists()
 
 
-def test_items_a_matrix_does_not_know_are_left_out():
+def test_items_a_matrix_does_not_know_are_left_out(tmp_path):
     import tensorflow as tf
 
     class Known(tf.Module):  # type: ignore[misc]
@@ -86,11 +86,10 @@ def test_items_a_matrix_does_not_know_are_left_out():
             known = tf.cast(inputs["item_id"] != "new", tf.float32)
             return {"embedding": tf.stack([known, 2 * known], 1)}
 
-    class Model:
-        signatures = {"serving_default": Known().serve.get_concrete_function()}  # noqa: RUF012
-
+    module = Known()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
     batch = item_tower.Batch(pa.table({"item_index": [0, 1, 2]}), {"item_id": np.array(["a", "new", "b"], object)})
-    found = item_tower.embedded(batch, Model())
+    found = item_tower.embedded(batch, tf.saved_model.load(str(tmp_path)))
     assert found.to_pylist() == [{"item_index": i, "embedding": [1.0, 2.0]} for i in (0, 2)]
 
 

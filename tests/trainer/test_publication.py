@@ -176,7 +176,6 @@ def test_a_publisher_killed_on_the_way_leaves_the_old_model_serving(made, root, 
         from pathlib import Path
         from trainer import publication
         from trainer.gate import Gate
-from trainer.index import model_digest
 
         def die(*arguments):
             os._exit(9)
