@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from schemas import configuration
-from schemas.errors import EnvironmentProblem, ProjectError
-from schemas.manifest import Dataset
+from schemas.errors import ConfigurationError, EnvironmentProblem, ProjectError
+from schemas.manifest import Dataset, local_path
 from trainer.config import Configuration
 
 
@@ -151,15 +151,114 @@ def compare(config_path: str, overrides: tuple[str, ...], output: Path, fresh: b
     return 0 if comparison.compare(plan, output, _say, fresh) else 1
 
 
+@commands.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the index; MODEL/index by default.")
+@click.option(
+    "--embeddings", type=click.Path(path_type=Path), help="What `pipelines.embed` wrote, for a newer catalogue."
+)
+@click.option(
+    "--flat-below", default=100_000, show_default=True, type=click.IntRange(0), help="Items from which on not exact."
+)
+@click.option(
+    "--recall", default=0.95, show_default=True, type=click.FloatRange(0, 1), help="Of the exact top k, to be reached."
+)
+@click.option("-k", default=100, show_default=True, type=click.IntRange(1), help="Items that recall is about.")
+@_debug_option
+def index(
+    model: Path, output: Path | None, embeddings: Path | None, flat_below: int, recall: float, k: int, debug: bool
+) -> None:
+    """Build an index of nearest items with faiss; its recall against the exact top k is measured."""
+    del debug
+    from trainer import index as indexes
+
+    options = indexes.Options(flat_below, recall, k)
+    indexes.build(model, embeddings, output or indexes.default(model), options, _say)
+
+
+@commands.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@click.option("--index", "index_path", type=click.Path(path_type=Path), help="What `index` wrote: MODEL/index.")
+@click.option("--user", metavar="KEY", help="The user's id.")
+@click.option("--history", multiple=True, metavar="ITEM,ITEM,...", help="Ids of what they had, the oldest first.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="Items to show.")
+@click.argument("features", nargs=-1, metavar="[FEATURE=VALUE]...")
+@_debug_option
+def recommend(
+    model: Path, index_path: Path | None, user: str | None, history: tuple[str, ...], k: int,
+    features: tuple[str, ...], debug: bool,
+) -> None:  # fmt: skip
+    """Print what the model would show somebody: of a user it carries, or of features and a history given here."""
+    given = dict(_feature(text) for text in features)
+    if user is None and not history and not given:
+        raise click.UsageError("expected --user, --history or FEATURE=VALUE; nothing was given")
+    from trainer import index as indexes
+    from trainer import recommender
+
+    found = recommender.Recommender(model, index_path or indexes.default(model))
+    _start_tensorflow(debug, _say_aside)
+    items = recommender.items_of(history, found.index.items["item_id"]) if history else None
+    answer = found.recommend(recommender.Request(user, given, items, k))
+    for note in answer.notes:
+        _say_aside(note)
+    _say(recommender.table(answer))
+
+
+def _feature(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"expected FEATURE=VALUE, got {text!r}")
+    return name, value
+
+
+@commands.command()
+@click.option("--model", type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@click.option("--to", "root", required=True, metavar="ROOT", help="Folder of the published models.")
+@click.option("--metric", default="recall@50", show_default=True, help="Test figure of metrics.json to go by.")
+@click.option(
+    "--tolerance", default=0.02, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the published model's figure that may be lost.",
+)  # fmt: skip
+@click.option("--baseline", type=click.Path(path_type=Path), help="A metrics.json instead of the published model's.")
+@click.option("--keep", default=5, show_default=True, type=click.IntRange(1), help="Versions that stay.")
+@click.option("--rollback", is_flag=True, help="Go back to the version that served before; without --model.")
+@_debug_option
+def publish(
+    model: Path | None, root: str, metric: str, tolerance: float, baseline: Path | None, keep: int, rollback: bool,
+    debug: bool,
+) -> None:  # fmt: skip
+    """Copy a model to ROOT/<n> and point ROOT/current at it, if it is no worse than the one that serves."""
+    del debug
+    if (model is None) != rollback:
+        raise click.UsageError("expected --model, or --rollback without it")
+    from trainer import publication
+    from trainer.gate import Gate
+
+    folder = _local(root)
+    if model is None:
+        publication.roll_back(folder, _say)
+    else:
+        publication.publish(model, folder, Gate(metric, tolerance, baseline), keep, _say)
+
+
+def _local(root: str) -> Path:
+    try:
+        return local_path(root)
+    except ProjectError as error:
+        raise ConfigurationError(
+            f"--to {root}: expected a local or mounted folder; publish to one and copy it, see trainer/README.md"
+        ) from error
+
+
 def _ready(data: str, debug: bool) -> None:
     """Starts TensorFlow; a dataset that is not there is told before that."""
     Dataset.open(data)
     _start_tensorflow(debug)
 
 
-def _start_tensorflow(debug: bool) -> None:
+def _start_tensorflow(debug: bool, say: Callable[[str], None] | None = None) -> None:
     """Imports TensorFlow, which takes seconds, without its start-up messages."""
-    _say("starting TensorFlow, some seconds")
+    (say or _say)("starting TensorFlow, some seconds")
     if not debug:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with _quiet_stderr(not debug):
@@ -193,6 +292,11 @@ def _quiet_stderr(active: bool) -> Iterator[None]:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _say_aside(line: str) -> None:
+    """What is no part of the answer, which a program may read."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

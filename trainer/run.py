@@ -42,7 +42,7 @@ def train(
         trained = loop.train(data, config, output, say, fresh, warm_start)
         say(f"best epoch {trained.progress.best_epoch + 1}; exporting, and checking the export in a fresh process")
         spec = dataset.record_spec(data, config.model.user.history_length)
-        differences = export(trained, data, spec, output)
+        differences = export(trained, data, spec, config, output)
         found = recommendations.samples(trained.held_out["test"], trained.catalogue, trained.assessed["test"].ranking)
         resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_atomically(output / "config.yaml", resolved.encode())
