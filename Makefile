@@ -238,6 +238,6 @@ $(INSTALLED): pyproject.toml docker/constraints.txt Makefile
 	[ -x $(VENV)/bin/python ] && $(VENV)/bin/python -c 'import pip' 2> /dev/null || \
 	    PATH="$(OUTER_PATH)" $$python -m venv --clear $(VENV) || { \
 	    echo "setup: $$python cannot make virtual environments; on Debian and Ubuntu install python3.11-venv" >&2; exit 1; }
-	@$(PIP) --editable '.[spark,trainer,beam,ann,dev]'
+	@$(PIP) --editable '.[spark,connect,trainer,beam,ann,dev]'
 	@rm -f $(CLASSES).tried
 	@touch $@

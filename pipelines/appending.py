@@ -19,6 +19,7 @@ from pipelines.differences import differences, resolved
 from pipelines.rejects import Used
 from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
 from samplers.goodness import upper_gamma
+from schemas import redaction
 from schemas.errors import ConfigurationError, DataError, ProjectError
 from schemas.manifest import Dataset, Manifest, Split, StoredFile
 from schemas.record import RecordSpec
@@ -49,7 +50,7 @@ def checked(config: Config, epoch_from: int) -> Manifest:
             f"--epoch-from {epoch_from}: negatives.epochs is {wanted}, so nothing is to be appended to the {there} "
             f"sets that are there; set negatives.epochs to more, such as --set negatives.epochs={there + 1}"
         )
-    here = config.model_dump(mode="json", exclude_none=True)
+    here = redaction.document(config.model_dump(mode="json", exclude_none=True))  # as the dataset keeps it
     different = list(differences(resolved(manifest.config), resolved(here), FREE))
     if different:
         raise ConfigurationError(

@@ -25,6 +25,7 @@ from pipelines.rejects import Used
 from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
 from pipelines.split import SPLITS
 from pipelines.training_examples import Examples
+from schemas import redaction
 from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
 from schemas.metadata import schema_pbtxt
 from schemas.record import Field
@@ -105,7 +106,7 @@ def assembled(
         items=items,
         vocabulary=vocabularies,
         files={"schema": schema, **{f"rejected-{number}": file for number, file in enumerate(used.files)}},
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=redaction.document(config.model_dump(mode="json", exclude_none=True)),
         seed=plan.seed,
         content_digest=content_digest(digests, vocabularies),
         digest_algorithm=DIGEST_ALGORITHM,

@@ -15,19 +15,21 @@ from pipelines.auditing import items as item_table
 from pipelines.auditing.declared import declared
 from pipelines.auditing.findings import Findings
 from pipelines.auditing.tally import MOST_HASHES, Tally
-from pipelines.commands import reporting_errors
+from pipelines.commands import Command, log_option, reporting_errors
+from schemas import events
 from schemas.errors import ConfigurationError, CorruptDataset, ProjectError
 from schemas.manifest import MANIFEST, Dataset, Manifest, local_path, write_atomically
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("uri")
 @click.option("--items", "source_path", help="The item table that the dataset was made of (Parquet), to compare with.")
 @click.option("--report", "report_path", help="An HTML file to write the findings to.")
+@log_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def main(uri: str, source_path: str | None, report_path: str | None, debug: bool) -> None:
+def main(uri: str, source_path: str | None, report_path: str | None, log: events.Format, debug: bool) -> None:
     """Read a finished dataset anew, and say what is not as it should be."""
-    with reporting_errors(debug):
+    with reporting_errors(debug, log):
         try:
             root = local_path(uri)
         except ProjectError as error:
@@ -41,7 +43,11 @@ def main(uri: str, source_path: str | None, report_path: str | None, debug: bool
         findings = audited(dataset, source_path)
         if report_path is not None:
             write_atomically(Path(report_path), report.html(dataset, findings).encode())
-        click.echo(report.text(dataset.root.name, findings))
+        if log == "json":
+            for line in report.told(dataset, findings):
+                click.echo(line, err=True)
+        else:
+            click.echo(report.text(dataset.root.name, findings))
         sys.exit(1 if findings.found else 0)
 
 

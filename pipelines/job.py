@@ -66,6 +66,7 @@ def run(
         with progress.step("items", "reading items") as step:
             items = read_items(spark, config, publication, used, inherited)
             step.result = f"{items.usable:,} usable of {items.read:,}; {items.kept.told}"
+            step.fields = {"usable": items.usable, "read": items.read}
         with progress.step("clicks", "reading and splitting clicks") as step:
             clicks = read_clicks(spark, config, items, publication, used)
             kept.callback(clicks.unpersist)
@@ -76,10 +77,12 @@ def run(
             used.given |= excluded_lists
             taken = training_examples.counted(clicks, config, counts.totals[0])
             step.result = ", ".join(f"{name} {counts.totals[split]:,}" for split, name in enumerate(SPLITS))
+            step.fields = {name: int(counts.totals[split]) for split, name in enumerate(SPLITS)}
         with progress.step("catalogue", "encoding items") as step:
             catalogue = items.catalogue(clicks, counts, used.time_unit)
             used.hashes["availability"] = catalogue.limits
             step.result = f"{catalogue.figures.clicked:,} items clicked"
+            step.fields = {"items": catalogue.figures.items, "clicked": catalogue.figures.clicked}
         with progress.step("users", "reading users, building vocabularies"):
             clicks, user_fields, user_vocabularies = with_user_features(
                 spark, config, clicks, publication, used, kept, inherited
@@ -96,9 +99,8 @@ def run(
                 plan = dataclasses.replace(plan, boundaries=boundaries)
         with progress.step("records", "drawing negatives, writing records") as step:
             written = write_records(clicks, plan)
-            step.result = (
-                f"{sum(written['records'].to_pylist()):,} records, {sum(written['bytes'].to_pylist()) / 1e6:.1f} MB"
-            )
+            step.fields = {name: sum(written[name].to_pylist()) for name in ("records", "bytes")}
+            step.result = f"{step.fields['records']:,} records, {step.fields['bytes'] / 1e6:.1f} MB"
         with progress.step("publish", "publishing"):
             manifest = assembled(
                 config, plan, catalogue, taken, written, used, stored_items, items_digest, vocabularies, publication,

@@ -58,7 +58,9 @@ class MappedItems:
         """Collects the item table's rows; rejected ones are stored, and an error where there are too many."""
         checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
         reasons = Counter(checked.rejected["reason"].to_pylist())
-        rejects.account(used, "items", checked.read, reasons, spark.createDataFrame(checked.rejected), publication)
+        # The schema is told, as Spark Connect cannot take it from a table without rows.
+        rejected = spark.createDataFrame(checked.rejected, "reason string, row string")
+        rejects.account(used, "items", checked.read, reasons, rejected, publication)
         pq.write_table(checked.numbers, publication.work / "numbers.parquet")
         return cls(checked, config, kept, before)
 

@@ -27,7 +27,7 @@ from pipelines.config import Config
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
 from pipelines.period import Period
-from pipelines.progress import Progress, spark_tasks
+from pipelines.progress import Progress
 from pipelines.session import spark_session
 from pipelines.split import TRAIN, with_split
 from pipelines.staging import check_free, staged
@@ -53,7 +53,7 @@ def main(data: str, output: str, overwrite: bool, debug: bool) -> None:
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"queries {output}")
-        progress.tasks = spark_tasks(spark)
+        progress.watch(spark)
         with progress.step("queries", "reading clicks, writing queries") as step:
             step.result = f"{run(spark, dataset, output, overwrite):,} clicks"
         click.echo(f"queries: {output}")

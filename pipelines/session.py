@@ -48,7 +48,8 @@ _DISK_FULL = re.compile(r"No space left on device")
 def spark_session(name: str) -> SparkSession:
     """The session to use: spark-submit's, Spark Connect's, or a local one on all cores."""
     builder = SparkSession.builder.appName(name)
-    if "SPARK_REMOTE" not in os.environ:
+    remote = "SPARK_REMOTE" in os.environ
+    if not remote:
         builder = _with_local_defaults(builder)
     try:
         session = builder.getOrCreate()
@@ -56,6 +57,10 @@ def spark_session(name: str) -> SparkSession:
         raise EnvironmentProblem(f"Spark did not start: {str(error).splitlines()[0]}") from error
     for key, value in _REQUIRED.items():
         session.conf.set(key, value)
+    if remote:
+        from pipelines import shipment
+
+        shipment.ship(session)
     return session
 
 
