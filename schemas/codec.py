@@ -77,11 +77,12 @@ def decode_one(record: bytes, key: str) -> Decoded | None:
     """
     name = key.encode()
     opening = b"\x0a" + wire.varint(len(name)) + name
-    for number, features in _fields(memoryview(record)):
-        if number == 1:
-            for _, entry in _fields(features):
-                if not isinstance(entry, int) and entry[: len(opening)] == opening:
-                    return _feature(dict(_fields(entry)).get(2, b""))
+    for number, features in _messages(memoryview(record)):
+        _expected(number, 1, "the Example")
+        for place, entry in _messages(features):
+            _expected(place, 1, "its features")
+            if entry[: len(opening)] == opening:
+                return _feature(dict(_messages(entry)).get(2, memoryview(b"")))
     return None
 
 

@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 import time
+from collections.abc import Callable
 
 FOLDER = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
 FILE = f"{FOLDER}/prebatch_daily.py"
@@ -71,7 +72,7 @@ def quiet():
 
 def codes(python):
     module = runpy.run_path(FILE)
-    told = {}
+    told: dict[int, list[str] | None] = {}
     for code in (0, 1, 2, 3, 4, 143):
         task = module["ProjectCommand"](task_id=f"exits_{code}", command=[str(code)])
         task.home, task.python, task.options = ".", python, ""
@@ -90,4 +91,5 @@ def day(date):
 
 if __name__ == "__main__":
     asked, *given = sys.argv[1:]
-    print(json.dumps({"dag": dag, "quiet": quiet, "codes": codes, "day": day}[asked](*given)))
+    answers: dict[str, Callable[..., object]] = {"dag": dag, "quiet": quiet, "codes": codes, "day": day}
+    print(json.dumps(answers[asked](*given)))

@@ -79,7 +79,7 @@ def make_wheels():
             [sys.executable, "docker/requirements.py", *EXTRAS], cwd=ROOT, check=True, capture_output=True, text=True
         ).stdout.splitlines()
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-input", "--use-pep517"]
-        command += ["--wheel-dir", wheels, "--constraint", ROOT / "docker/constraints.txt"]
+        command += ["--wheel-dir", str(wheels), "--constraint", str(ROOT / "docker/constraints.txt")]
         subprocess.run([*command, SETUPTOOLS, *lines], check=True)
         mark.write_text(told.hexdigest())
     (FOLDER / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n", encoding="utf-8")

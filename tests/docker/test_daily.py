@@ -36,7 +36,7 @@ def environment(place, fails="nothing", code=0):
 
 
 def daily(place, **options):
-    command = [ROOT / "docker" / "daily.sh", "1998-03-01"]
+    command = [str(ROOT / "docker" / "daily.sh"), "1998-03-01"]
     run = subprocess.run(command, env=environment(place, **options), cwd=ROOT, capture_output=True, check=False)
     return run.returncode, (place / "calls").read_text(encoding="utf-8").splitlines()
 
@@ -78,9 +78,8 @@ def test_nothing_follows_what_fails_and_its_exit_code_comes_out(place, place_in_
 
 
 def test_the_cron_line_leaves_while_another_run_is_at_work(place):
-    line = re.search(
-        r"^    0 2 \* \* \*  (.+)$", (ROOT / "docker/README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )[1]
+    readme = (ROOT / "docker/README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^    0 2 \* \* \*  (.+)$", readme, re.MULTILINE)
     lock, log = place / "lock", place / "log"
     command = line.replace(r"\%", "%").replace("/srv/prebatch", str(ROOT))
     command = command.replace("/run/lock/prebatch-daily", str(lock)).replace("/var/log/prebatch.log", str(log))

@@ -66,7 +66,7 @@ def dataset(prebatch, data):
 
 @pytest.fixture(scope="module")
 def model(trainer, dataset, data):
-    run = trainer.run("train", "--data", "/data/dataset", "--output", "/data/model", "--set", "epochs=1", data=data)
+    run = trainer.run(*COMPOSE["train"]["command"], data=data)
     assert run.returncode == 0, run.stderr[-3000:]
     return data / "model"
 
