@@ -83,7 +83,7 @@ def audited(dataset: Dataset, source_path: str | None = None) -> Findings:
 def _read(dataset: Dataset, items: item_table.Items) -> Tally:
     """The shards of clicks."""
     manifest = dataset.manifest
-    told = declared(manifest, items.counts.astype(np.float64), items.frequency)
+    told = declared(manifest, items.counts.astype(np.float64), items.frequency, items.gone)
     clicks = manifest.splits["train"].clicks
     held_out = sum(split.clicks for name, split in manifest.splits.items() if name != "train")
     job = graph.Job(

@@ -26,6 +26,7 @@ from pipelines.commands import reporting_errors
 from pipelines.config import Config
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
+from pipelines.period import Period
 from pipelines.progress import Progress
 from pipelines.session import spark_session
 from pipelines.split import TRAIN, with_split
@@ -71,7 +72,8 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
         (folder / "_work").mkdir()
         index = folder / "_work" / "index.arrow"
         mapped_files.store(index, pa.table({"index": index_of_number(dataset, items)}))
-        taken = intake.clicks(spark, config.clicks, spark.createDataFrame(items.numbers))
+        numbers = spark.createDataFrame(items.numbers)
+        taken = intake.clicks(spark, config.clicks, numbers, Period.of(config))
         usable = taken.usable.select("user", F.col("key").alias("item"), "number", "time", "weight")
         clicks = with_split(usable, config.split, taken.time_unit, config.clicks.weight is not None)
         found = queries(_with_features(spark, config, clicks), config, str(index))

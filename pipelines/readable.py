@@ -230,6 +230,15 @@ def items(dataset: Dataset, wanted: set[int]) -> dict[int, Item]:
     return found
 
 
+def item_keys(dataset: Dataset) -> Iterator[str]:
+    """The ids of all items of the catalogue as text, by item_index."""
+    for shard, number, record in _framed(dataset, dataset.manifest.items):
+        found = codec.decode_one(record, "item.key")
+        if not isinstance(found, list) or len(found) != 1:
+            raise CorruptDataset(f"{shard.path}, record {number}: item.key: one text expected")
+        yield found[0].decode("utf-8", "replace")
+
+
 def every_item(dataset: Dataset) -> Iterator[Item]:
     """The whole catalogue, in the order of item_index."""
     return (contents.item(record, dataset.manifest.record) for record in decoded(dataset, "items"))

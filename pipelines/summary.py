@@ -50,6 +50,7 @@ def _inputs(manifest: Manifest) -> Iterator[str]:
     if users:
         yield f"  {words.counted(users, 'user')} without a row in users; their clicks are used, their features missing"
     yield from (f"  {sentence}" for sentence in words.lists(manifest.statistics.get("given", {})))
+    yield from (f"  {sentence}" for sentence in words.inherited(manifest.statistics))
 
 
 def _splits(manifest: Manifest) -> Iterator[str]:

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from schemas import configuration, events, redaction
-from schemas.errors import EnvironmentProblem, ProjectError
-from schemas.manifest import Dataset
+from schemas.errors import ConfigurationError, EnvironmentProblem, ProjectError
+from schemas.manifest import Dataset, local_path
 from trainer.config import Configuration
 
 
@@ -87,10 +87,17 @@ def commands() -> None:
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the model; replaced when done."
 )
 @click.option("--fresh", is_flag=True, help="Start anew even where an unfinished run could go on.")
+@click.option(
+    "--warm-start",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin with the weights of this model, which was trained on the dataset that --data inherits from.",
+)
 @_log_option
 @_debug_option
 def train(
-    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, log: events.Format,
+    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, warm_start: Path | None,
+    log: events.Format,
     debug: bool,
 ) -> None:  # fmt: skip
     """Train, evaluate, export; ends with the metrics and three users' recommendations."""
@@ -99,7 +106,7 @@ def train(
     _ready(data, debug, say)
     from trainer import run
 
-    run.train(data, config, output, say, fresh)
+    run.train(data, config, output, say, fresh, warm_start)
     _tell_metrics("trained", output, log)
 
 
@@ -167,15 +174,114 @@ def compare(config_path: str, overrides: tuple[str, ...], output: Path, fresh: b
     return 0 if comparison.compare(plan, output, _say, fresh) else 1
 
 
+@commands.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the index; MODEL/index by default.")
+@click.option(
+    "--embeddings", type=click.Path(path_type=Path), help="What `pipelines.embed` wrote, for a newer catalogue."
+)
+@click.option(
+    "--flat-below", default=100_000, show_default=True, type=click.IntRange(0), help="Items from which on not exact."
+)
+@click.option(
+    "--recall", default=0.95, show_default=True, type=click.FloatRange(0, 1), help="Of the exact top k, to be reached."
+)
+@click.option("-k", default=100, show_default=True, type=click.IntRange(1), help="Items that recall is about.")
+@_debug_option
+def index(
+    model: Path, output: Path | None, embeddings: Path | None, flat_below: int, recall: float, k: int, debug: bool
+) -> None:
+    """Build an index of nearest items with faiss; its recall against the exact top k is measured."""
+    del debug
+    from trainer import index as indexes
+
+    options = indexes.Options(flat_below, recall, k)
+    indexes.build(model, embeddings, output or indexes.default(model), options, _say)
+
+
+@commands.command()
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@click.option("--index", "index_path", type=click.Path(path_type=Path), help="What `index` wrote: MODEL/index.")
+@click.option("--user", metavar="KEY", help="The user's id.")
+@click.option("--history", multiple=True, metavar="ITEM,ITEM,...", help="Ids of what they had, the oldest first.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="Items to show.")
+@click.argument("features", nargs=-1, metavar="[FEATURE=VALUE]...")
+@_debug_option
+def recommend(
+    model: Path, index_path: Path | None, user: str | None, history: tuple[str, ...], k: int,
+    features: tuple[str, ...], debug: bool,
+) -> None:  # fmt: skip
+    """Print what the model would show somebody: of a user it carries, or of features and a history given here."""
+    given = dict(_feature(text) for text in features)
+    if user is None and not history and not given:
+        raise click.UsageError("expected --user, --history or FEATURE=VALUE; nothing was given")
+    from trainer import index as indexes
+    from trainer import recommender
+
+    found = recommender.Recommender(model, index_path or indexes.default(model))
+    _start_tensorflow(debug, _say_aside)
+    items = recommender.items_of(history, found.index.items["item_id"]) if history else None
+    answer = found.recommend(recommender.Request(user, given, items, k))
+    for note in answer.notes:
+        _say_aside(note)
+    _say(recommender.table(answer))
+
+
+def _feature(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"expected FEATURE=VALUE, got {text!r}")
+    return name, value
+
+
+@commands.command()
+@click.option("--model", type=click.Path(path_type=Path), help="Folder that `train` wrote.")
+@click.option("--to", "root", required=True, metavar="ROOT", help="Folder of the published models.")
+@click.option("--metric", default="recall@50", show_default=True, help="Test figure of metrics.json to go by.")
+@click.option(
+    "--tolerance", default=0.02, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the published model's figure that may be lost.",
+)  # fmt: skip
+@click.option("--baseline", type=click.Path(path_type=Path), help="A metrics.json instead of the published model's.")
+@click.option("--keep", default=5, show_default=True, type=click.IntRange(1), help="Versions that stay.")
+@click.option("--rollback", is_flag=True, help="Go back to the version that served before; without --model.")
+@_debug_option
+def publish(
+    model: Path | None, root: str, metric: str, tolerance: float, baseline: Path | None, keep: int, rollback: bool,
+    debug: bool,
+) -> None:  # fmt: skip
+    """Copy a model to ROOT/<n> and point ROOT/current at it, if it is no worse than the one that serves."""
+    del debug
+    if (model is None) != rollback:
+        raise click.UsageError("expected --model, or --rollback without it")
+    from trainer import publication
+    from trainer.gate import Gate
+
+    folder = _local(root)
+    if model is None:
+        publication.roll_back(folder, _say)
+    else:
+        publication.publish(model, folder, Gate(metric, tolerance, baseline), keep, _say)
+
+
+def _local(root: str) -> Path:
+    try:
+        return local_path(root)
+    except ProjectError as error:
+        raise ConfigurationError(
+            f"--to {root}: expected a local or mounted folder; publish to one and copy it, see trainer/README.md"
+        ) from error
+
+
 def _ready(data: str, debug: bool, say: Callable[[str], None] | None = None) -> None:
     """Starts TensorFlow; a dataset that is not there is told before that."""
     Dataset.open(data)
     _start_tensorflow(debug, say or _say)
 
 
-def _start_tensorflow(debug: bool, say: Callable[[str], None]) -> None:
+def _start_tensorflow(debug: bool, say: Callable[[str], None] | None = None) -> None:
     """Imports TensorFlow, which takes seconds, without its start-up messages."""
-    say("starting TensorFlow, some seconds")
+    (say or _say)("starting TensorFlow, some seconds")
     if not debug:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with _quiet_stderr(not debug):
@@ -224,6 +330,11 @@ def _tell_metrics(event: str, output: Path, log: events.Format) -> None:
 
 
 _TELLERS: dict[str, Callable[[str], None]] = {"text": _say, "json": _say_event}
+
+
+def _say_aside(line: str) -> None:
+    """What is no part of the answer, which a program may read."""
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
