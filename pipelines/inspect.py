@@ -34,7 +34,7 @@ def main(uri: str, records: int, split: str, clicks: int, verify: bool, debug: b
     """Show the manifest of a dataset and some of its records in words."""
     with reporting_errors(debug), _reader_may_leave():
         dataset = Dataset.open(uri)
-        click.echo(text(dataset.manifest, dataset.root.name))
+        click.echo(text(dataset.manifest, dataset.name))
         if verify:
             click.echo(f"\n{verified(dataset)}")
         if records:
@@ -87,7 +87,7 @@ def verified(dataset: Dataset) -> str:
     files, problems = dataset.manifest.stored_files(), []
     for file in files:
         try:
-            dataset.verify(file)
+            dataset.check(file)
         except CorruptDataset as error:
             problems.append(str(error))
     if problems:

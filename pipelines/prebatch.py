@@ -48,10 +48,9 @@ def main(
                 "leave it out, or add --set catalogue.kind=mapped where they fit"
             )
         # Spark is loaded only once the configuration is known to be right.
-        from pipelines import appending, job, mined, report, summary
+        from pipelines import appending, job, mined, outputs, report, summary
         from pipelines import dry_run as estimate
         from pipelines.progress import Progress, spark_tasks
-        from pipelines.publication import Publication
         from pipelines.session import spark_session
 
         mined.check_there(config)
@@ -60,7 +59,7 @@ def main(
                 raise ConfigurationError("--epoch-from appends and --overwrite replaces; give one of them")
             appending.checked(config, epoch_from)
         elif not dry_run:
-            Publication(config.output.path, overwrite).check_free()
+            outputs.publication(config.output, overwrite).check_free()
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"prebatch {config.output.path}")
@@ -71,7 +70,7 @@ def main(
         dataset = job.run(spark, config, overwrite, progress, epoch_from or 0)
         page = report.write(dataset)
         click.echo(summary.table(dataset.manifest))
-        click.echo(f"dataset: {dataset.root}\nreport:  {page}")
+        click.echo(f"dataset: {dataset.uri}\nreport:  {page}")
 
 
 if __name__ == "__main__":

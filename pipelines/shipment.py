@@ -15,7 +15,7 @@ import click
 
 from pipelines.commands import reporting_errors
 from schemas.errors import EnvironmentProblem
-from schemas.manifest import write_atomically
+from schemas.files import write_atomically
 
 ROOMS = ("pipelines", "samplers", "schemas")
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say

@@ -14,6 +14,7 @@ import click
 from schemas import configuration
 from schemas.errors import EnvironmentProblem, ProjectError
 from schemas.manifest import Dataset
+from trainer import cache
 from trainer.config import Configuration
 
 
@@ -45,7 +46,26 @@ def _fail(error: Exception, code: int, arguments: list[str]) -> None:
 
 
 def _data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = _cache_option(command)
     return click.option("--data", required=True, metavar="URI", help="Folder of a finished dataset.")(command)
+
+
+def _cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        envvar=cache.VARIABLE,
+        expose_value=False,
+        callback=_use_cache,
+        help=f"Where copies of datasets on object stores are kept; by default {cache.VARIABLE}, or the user's cache.",
+    )(command)
+
+
+def _use_cache(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    """Processes that this one starts are to find the same copies."""
+    if value is not None:
+        os.environ[cache.VARIABLE] = value
 
 
 def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,6 +154,7 @@ def quality(
 @click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of it, as seeds=5.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the rows and the report.")
 @click.option("--fresh", is_flag=True, help="Run everything anew, finished runs too.")
+@_cache_option
 @_debug_option
 def compare(config_path: str, overrides: tuple[str, ...], output: Path, fresh: bool, debug: bool) -> int:
     """Train several variants with several seeds, and say which to use; finished runs are kept."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError, OutputError
-from schemas.manifest import file_sha256, write_atomically
+from schemas.files import file_sha256, write_atomically
 from schemas.record import Field, RecordSpec
 from trainer import dataset
 from trainer.dataset import Catalogue
@@ -43,13 +43,13 @@ def embed(model: Path, uri: str, queries: Path, output: Path, say: Callable[[str
     served, data = Served(model), dataset.open_verified(uri, ())
     if told.get("dataset") != data.manifest.content_digest:
         raise ConfigurationError(
-            f"--queries {queries}: were written for another dataset than {data.root}; "
+            f"--queries {queries}: were written for another dataset than {data.uri}; "
             "run python -m pipelines.queries with this --data"
         )
     spec = dataset.record_spec(data, served.history_length)
     catalogue = dataset.read_catalogue(data, spec)
     if served.item_ids != [key.decode("utf-8", "replace") for key in catalogue.key]:
-        raise ConfigurationError(f"--model {model}: was trained on another catalogue than that of {data.root}")
+        raise ConfigurationError(f"--model {model}: was trained on another catalogue than that of {data.uri}")
     inputs = ClickInputs(spec, RawValues(data, spec), catalogue)
     staged = _staged(output)
     count, dimension = 0, 0
