@@ -437,9 +437,7 @@ class Output(Strict):
     @model_validator(mode="after")
     def _work_for_stores_alone(self) -> "Output":
         if self.work is not None and not storage.is_remote(self.path):
-            raise ValueError(
-                "work is for outputs on an object store, a local one needs none; leave it out"
-            )
+            raise ValueError("work is for outputs on an object store, a local one needs none; leave it out")
         return self
 
     @field_validator("work")

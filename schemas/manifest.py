@@ -252,7 +252,9 @@ class Dataset:
             raise CorruptDataset(f"{manifest}: the path {file.path!r} leaves the dataset's folder")
         staged = f"{STAGED}/{self.manifest.run}/{file.path}"
         # Shards never are staged, and asking a store for each would cost a request a shard.
-        return staged if not isinstance(file, Shard) and self.folder.exists(staged) else file.path
+        if isinstance(file, Shard) or not self.manifest.run:
+            return file.path
+        return staged if self.folder.exists(staged) else file.path
 
 
 def escape(value: str) -> str:
