@@ -20,7 +20,7 @@ from pipelines.claim import ALIVE, WORK
 from pipelines.object_claim import ObjectClaim
 from pipelines.publication import OURS, SHARD_FOLDERS, Publication
 from pipelines.sink import unwritable
-from schemas.errors import CorruptDataset, OutputError
+from schemas.errors import CorruptDataset, EnvironmentProblem, OutputError
 from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest
 from schemas.remote import RemoteFolder
 from schemas.storage import Stored
@@ -91,6 +91,16 @@ class ObjectPublication(Publication):
         except OSError as error:
             raise unwritable(self._store.location(MANIFEST), error) from error
         return Dataset(self._store, manifest)
+
+    def check_free(self) -> None:
+        """The same; and whether the store can be reached at all, and written to on a condition from this machine."""
+        try:
+            self._store.version(MANIFEST)
+            super().check_free()
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{self._store} cannot be reached: {error}; check output.path, and what the environment says of it"
+            ) from error
 
     def _make_work(self) -> None:
         try:

@@ -136,7 +136,7 @@ class RemoteWriter:
         self._stream, self._folder, self._path = stream, folder, path
 
     def write(self, data: Any) -> None:
-        """Appends data, which may be changed afterwards."""
+        """Appends data, which must not change before `close`."""
         self._stream.write(data)
 
     def close(self) -> None:
