@@ -53,7 +53,7 @@ class S3Folder(RemoteFolder):
                     done = client.put_object(Bucket=self._bucket, Key=self._key(path), Body=data, **condition)
                     return str(done["ETag"])
                 except _client_error() as error:
-                    if _status(error) in _OTHER_VERSION:
+                    if _status(error) in _OTHER_VERSION and error.response["Error"].get("Code") != "NoSuchBucket":
                         return self._written(path, data)
                     if _status(error) != _CONFLICT or attempt == _TRIES - 1:
                         raise

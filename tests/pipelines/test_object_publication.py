@@ -2,6 +2,7 @@
 files are whose. moto is the store; ages are set by hand on the objects it keeps, or by the threshold.
 """
 
+import dataclasses
 import datetime as dt
 import os
 import threading
@@ -16,7 +17,7 @@ from pipelines.outputs import publication
 from pipelines.sink import ShardWriter
 from schemas import storage
 from schemas.errors import ConfigurationError, CorruptDataset, EnvironmentProblem, OutputError, ProjectError
-from schemas.manifest import Dataset
+from schemas.manifest import Dataset, Split
 from tests.pipelines.test_publication import write
 
 OLD = "part-00000-of-00001-20260101T000000-aaaaaa-01234567.tfrecord"
@@ -294,9 +295,8 @@ def test_appending_needs_a_dataset_and_keeps_its_files(bucket, hold):
     before = publish(hold, b"first").manifest.splits["train"].shards
     with hold(overwrite=False, appending=True) as held:
         manifest = write(held, b"second")
-        both = type(manifest.splits["train"]).of([*before, *manifest.splits["train"].shards])
-        changed = type(manifest)(**{**vars(manifest), "splits": {"train": both}})
-        assert whole(held.commit(changed))
+        both = Split.of([*before, *manifest.splits["train"].shards])
+        assert whole(held.commit(dataclasses.replace(manifest, splits={"train": both})))
 
 
 def test_a_shard_that_changed_is_named_by_its_uri(bucket, out, hold):

@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from pipelines.config import Output
-from schemas.errors import ConfigurationError, CorruptDataset
+from schemas.errors import ConfigurationError
 from schemas.manifest import Dataset
 from tests.conftest import Bucket, s3_environment
 
@@ -129,56 +129,6 @@ def test_audit_reads_it_and_finds_what_is_wrong(bucket, tmp_path):
     assert "part-of-nobody.tfrecord: the manifest does not name this file" in result.output
     result = CliRunner().invoke(main, [f"{bucket.uri}/nothing"])
     assert result.exit_code == 2
-
-
-@pytest.mark.tf
-def test_the_trainer_reads_the_same_batches_from_a_copy(bucket, small_dataset, tmp_path, monkeypatch):
-    from trainer.dataset import open_verified, read_catalogue, record_spec, train_batches
-
-    monkeypatch.setenv("PREBATCH_CACHE", str(tmp_path / "cache"))
-    local = small_dataset("block")
-    uri = bucket.upload(local.root, "data")
-
-    def batches(dataset):
-        found = train_batches(dataset, record_spec(dataset), 0, 1, 4, 100)
-        return [(batch.items.index.numpy().tolist(), batch.slots.numpy().tolist()) for batch in found]
-
-    dataset = open_verified(uri)
-    assert batches(dataset) == batches(open_verified(str(local.root)))
-    assert len(batches(dataset)) > 0
-    assert len(read_catalogue(dataset, record_spec(dataset))) == local.manifest.items.records
-    assert dataset.uri == uri
-    copies = sorted(path for path in (tmp_path / "cache").rglob("*") if path.is_file())
-    assert dataset.root.is_relative_to(tmp_path / "cache")
-    assert not [path for path in copies if path.name.startswith(".")]
-
-    shard = dataset.manifest.splits["train"].shards[0]
-    whole = bucket.read(f"data/{shard.path}")
-    bucket.put(f"data/{shard.path}", b"changed since")
-    times = [path.stat().st_mtime_ns for path in copies]
-    assert batches(open_verified(uri)) == batches(dataset)  # nothing is fetched twice
-    assert [path.stat().st_mtime_ns for path in copies] == times
-
-    copy = dataset.root / shard.path
-    copy.write_bytes(bytes(len(whole)))
-    with pytest.raises(CorruptDataset, match=f"{uri}/{shard.path}: 13 bytes"):
-        open_verified(uri)
-    bucket.put(f"data/{shard.path}", whole)
-    assert batches(open_verified(uri)) == batches(local)
-    assert copy.read_bytes() == whole
-
-
-def test_the_copys_folder_is_an_option(tmp_path, monkeypatch):
-    from trainer import __main__ as trainer
-    from trainer import cache
-
-    monkeypatch.setenv("PREBATCH_CACHE", "elsewhere")
-    arguments = ["evaluate", "--cache", str(tmp_path / "own"), "--model", "x", "--data", str(tmp_path)]
-    assert "no dataset" in str(CliRunner().invoke(trainer.commands, arguments).exception)
-    assert cache.folder() == tmp_path / "own"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.delenv("PREBATCH_CACHE")
-    assert cache.folder() == tmp_path / "xdg" / "prebatch"
 
 
 @pytest.mark.spark
