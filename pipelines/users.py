@@ -54,11 +54,19 @@ def with_training_clicks(users: DataFrame, clicks: DataFrame) -> DataFrame:
     return users.join(counted, "key")
 
 
-def of_clicks(clicks: DataFrame, features: dict[str, FeatureSpec]) -> DataFrame:
-    """The same of users of whom nothing is known but their ids, which all `features` then are."""
+def fields_of_ids(
+    clicks: DataFrame, features: dict[str, FeatureSpec]
+) -> tuple[tuple[Field, ...], dict[str, list[str]]]:
+    """The same as `resolved_fields` of users of whom nothing is known but their ids, which all `features` then are."""
     weight = F.count_if(F.col("split") == 0).alias("weight")
     counted = clicks.groupBy("user").agg(weight).where("weight > 0")
-    return counted.select(*[F.col("user").alias(name) for name in features], "weight")
+    ids = {name: spec for name, spec in features.items() if isinstance(spec, Vocabulary) and spec.shape == "scalar"}
+    if len(ids) < len(features):
+        return resolved_fields(counted.select(*[F.col("user").alias(name) for name in features], "weight"), features)
+    # Each user once, in whole numbers or text: their own counts are the frequencies, and no Python has to start for it.
+    frequencies = counted.select(F.col("user").cast("string").alias("value"), "weight").toArrow()
+    vocabularies = {name: encoding.vocabulary(spec, frequencies) for name, spec in ids.items()}
+    return tuple(encoding.resolved(name, ids[name], len(vocabularies[name]), None) for name in ids), vocabularies
 
 
 def resolved_fields(

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="tiny sizes: whether it works, not how fast it is")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--limit-seconds", type=float, default=whole_job.LIMIT_SECONDS, help="of one run of a program")
-    parser.add_argument("--stock", action="store_true", help="run the others without pipelines/spark_conf's JVM option")
+    parser.add_argument("--tuned", action="store_true", help="give the others the options of our JVM")
     arguments = parser.parse_args()
     work: Path = arguments.output.absolute() / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def main() -> None:
     say("two minutes at most" if arguments.small else "about half an hour on two quiet cores; each line is a run")
     measured: dict[str, Callable[[], Any]] = {
         "encoder": lambda: encoder(work / "encoder", 1 if arguments.small else 5),
-        "whole": lambda: whole_job.measure(work, scale.whole, say, arguments.limit_seconds, arguments.stock),
+        "whole": lambda: whole_job.measure(work, scale.whole, say, arguments.limit_seconds, arguments.tuned),
         "growth": lambda: growth.measure(work, scale.growth, scale.skewed, say),
         "layouts": lambda: layouts.measure(work, scale.layouts, arguments.movies, say),
     }

@@ -6,8 +6,8 @@ attributes of each candidate and log_q; `ours, block` is the same content in the
 is read back and checked the first time. Ours does more that is not asked of the others: it counts rejected rows, builds
 vocabularies by frequency, keeps a digest, checksums, a catalogue, and a test of its own draws.
 
-All run with pipelines/spark_conf, which spares short jobs the JVM's second compiler; with `stock` the others have the
-JVM as it comes, as their users would.
+Ours runs as `make` runs it, the others on Spark as pip installs it, as their users would; with `tuned` they are given
+the options of our JVM too (pipelines/class_archive.py).
 """
 
 import shutil
@@ -59,7 +59,7 @@ class Run:
 
 
 def measure(
-    folder: Path, sizes: dict[int, int], say: Say, limit_seconds: float = LIMIT_SECONDS, stock: bool = False
+    folder: Path, sizes: dict[int, int], say: Say, limit_seconds: float = LIMIT_SECONDS, tuned: bool = False
 ) -> dict[str, Any]:
     """{rows, ratios} of all programs for numbers of clicks with their repetitions; a work folder is used and kept."""
     rows = []
@@ -70,7 +70,7 @@ def measure(
             for name, run in runs.items():
                 output = folder / name.replace(", ", "-").replace(" ", "-")
                 shutil.rmtree(output, ignore_errors=True)
-                usage = _once(name, log, output, limit_seconds, stock)
+                usage = _once(name, log, output, limit_seconds, tuned)
                 run.usages.append(usage)
                 outcome = f"{usage.seconds:.1f} s, {usage.cpu_seconds:.0f} s of processors"
                 if not usage.ended:
@@ -83,7 +83,7 @@ def measure(
                 say(f"whole job, {clicks:,} clicks, {name}: {outcome}")
                 shutil.rmtree(output, ignore_errors=True)
         rows += [run.row() for run in runs.values()]
-    return {"items": ITEMS, "negatives": COUNT, "stock": stock, "rows": rows, "ratios": ratios(rows)}
+    return {"items": ITEMS, "negatives": COUNT, "tuned": tuned, "rows": rows, "ratios": ratios(rows)}
 
 
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -98,13 +98,13 @@ def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _once(name: str, log: Path, output: Path, limit_seconds: float, stock: bool) -> Usage:
+def _once(name: str, log: Path, output: Path, limit_seconds: float, tuned: bool) -> Usage:
     if name in OURS:
         return Job(log, output, COUNT, OURS[name]).run(limit_seconds)
     inputs = [str(log / "clicks.parquet"), str(log / "items.parquet"), str(output), str(COUNT)]
-    java = ["--driver-java-options", "-XX:+TieredCompilation"] if stock else []
+    stock = [] if tuned else ["env", "--unset=SPARK_SUBMIT_OPTS"]
     return watched(
-        ["spark-submit", *java, str(FOLDER / OTHERS[name]), *inputs], output.with_suffix(".log"), limit_seconds
+        [*stock, "spark-submit", str(FOLDER / OTHERS[name]), *inputs], output.with_suffix(".log"), limit_seconds
     )
 
 

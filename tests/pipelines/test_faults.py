@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from pipelines import class_archive
 from schemas.manifest import Dataset
 
 pytestmark = [pytest.mark.spark, pytest.mark.e2e]
@@ -43,7 +44,8 @@ def started(command, document, folder, *options, limit=None, name="job.yaml"):
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": str(ROOT),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_CONF_DIR": str(ROOT / "pipelines" / "spark_conf"),
+        "SPARK_SUBMIT_OPTS": f"-Dlog4j2.configurationFile={ROOT}/pipelines/log4j2.properties {class_archive.options()}",
+        "SPARK_CONF_DIR": str(ROOT / "none"),
     }
     limited = [] if limit is None else [sys.executable, "-c", LIMITED, str(limit)]
     return subprocess.Popen(
