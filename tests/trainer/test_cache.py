@@ -74,6 +74,7 @@ def test_faults_are_named(bucket, crafted, copies, tmp_path, monkeypatch):
     bucket.client.delete_object(Bucket=bucket.name, Key=f"data/{shard.path}")
     with pytest.raises(CorruptDataset, match=f"{uri}/{shard.path}: the manifest names this file, but"):
         open_verified(uri)
+    bucket.upload(local.root, "data")
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match=r"writing .*; make room there, or choose another folder \(--cache\)"):
