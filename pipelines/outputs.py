@@ -38,7 +38,7 @@ def check_work(spark: SparkSession, output: Output) -> None:
     Costs nothing for local outputs and on one machine, else a job of some small tasks. Executors that come later are
     not asked.
     """
-    if not storage.is_remote(output.path) or spark.conf.get("spark.master", "").startswith("local"):
+    if not storage.is_remote(output.path) or str(spark.conf.get("spark.master", "")).startswith("local"):
         return
     option = f"output.work: executors need a folder that they share with the driver while they write to {output.path}"
     if output.work is None:

@@ -32,11 +32,11 @@ class ShardWriter:
         ending = ".tfrecord.gz" if compression == "gzip" else ".tfrecord"
         self.path = f"{folder}/part-{name}-{uuid.uuid4().hex[:8]}{ending}"
         self.records = self.bytes = self.crc32c = self.digest = 0
-        folder = storage.folder(root)
-        self._location = folder.location(self.path)
+        where = storage.folder(root)
+        self._location = where.location(self.path)
         self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31) if compression == "gzip" else None
         try:
-            self._file = folder.writer(self.path)
+            self._file = where.writer(self.path)
         except OSError as error:
             raise unwritable(self._location, error) from error
 

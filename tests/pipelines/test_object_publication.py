@@ -15,7 +15,7 @@ from pipelines.config import Output
 from pipelines.object_publication import ObjectPublication
 from pipelines.outputs import publication
 from pipelines.sink import ShardWriter
-from schemas import storage
+from schemas import remote, storage
 from schemas.errors import ConfigurationError, CorruptDataset, EnvironmentProblem, OutputError, ProjectError
 from schemas.manifest import Dataset, Split
 from tests.pipelines.test_publication import write
@@ -35,7 +35,7 @@ def hold(out, tmp_path):
     """A run's hold on the output, its work folder below tmp_path."""
 
     def held(overwrite=True, appending=False, abandoned_after=300.0):
-        return ObjectPublication(storage.folder(out), overwrite, appending, abandoned_after, tmp_path)
+        return ObjectPublication(remote.folder(out), overwrite, appending, abandoned_after, tmp_path)
 
     return held
 
@@ -52,10 +52,9 @@ def fail(held):
 
 def aged(bucket, key, seconds):
     """An object of another age, as moto's own memory has it."""
-    from moto.core import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
-    stored = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[bucket.name].keys[key]
+    stored = s3_backends["123456789012"]["aws"].buckets[bucket.name].keys[key]
     stored.last_modified = dt.datetime.now(dt.UTC).replace(tzinfo=None) - dt.timedelta(seconds=seconds)
 
 

@@ -1,7 +1,8 @@
 """A whole job with its output on S3, and everybody who reads it there: the same data as on a disk."""
 
-import os
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -51,7 +52,7 @@ def clicks_read():
     from schemas import tfrecord
 
     def read(dataset):
-        found = []
+        found: list[bytes] = []
         for shard in dataset.manifest.splits["train"].shards:
             dataset.check(shard)
             with dataset.opened(shard) as stream:
@@ -135,14 +136,19 @@ def test_audit_reads_it_and_finds_what_is_wrong(bucket, tmp_path):
 def test_executors_must_see_the_work_folder(spark, tmp_path, monkeypatch):
     from pipelines import outputs
 
-    on_cluster = SimpleNamespace(conf={"spark.master": "spark://host:7077"})
+    on_cluster: Any = SimpleNamespace(conf={"spark.master": "spark://host:7077"})
     outputs.check_work(spark, Output(path="s3://bucket/x"))  # one machine
     outputs.check_work(on_cluster, Output(path=str(tmp_path)))  # a disk
     with pytest.raises(ConfigurationError, match=r"output\.work: executors need .* that all machines mount"):
         outputs.check_work(on_cluster, Output(path="s3://bucket/x"))
     output = Output(path="s3://bucket/x", work=str(tmp_path / "work"))
     asked = []
-    monkeypatch.setattr(outputs, "_without", lambda _, path: asked.append(os.path.exists(path)) or ["host-7"])  # noqa: PTH110
+
+    def without(_, path):
+        asked.append(Path(path).exists())
+        return ["host-7"]
+
+    monkeypatch.setattr(outputs, "_without", without)
     with pytest.raises(ConfigurationError, match=r"work of the driver's is not there on host-7$"):
         outputs.check_work(on_cluster, output)
     assert asked == [True]

@@ -116,7 +116,7 @@ def test_a_conditional_write_is_for_the_version_that_was_seen(store):
 
 
 def test_of_many_that_write_at_once_one_succeeds(bucket):
-    store, won = storage.folder(f"{bucket.uri}/x"), []
+    store, won = remote.folder(f"{bucket.uri}/x"), []
     barrier = threading.Barrier(8)
 
     def write(number):
@@ -169,7 +169,7 @@ def test_what_is_no_store_is_refused():
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket):
-    folder = storage.folder("s3://b-nowhere/x")
+    folder = remote.folder("s3://b-nowhere/x")
     assert folder.version("x") is None
     for write in (lambda: folder.write("x", b""), lambda: folder.write_if("x", b"", None)):
         with pytest.raises(OSError, match=r"(?i)bucket") as raised:
@@ -181,7 +181,7 @@ def test_readers_need_no_boto3_and_writers_are_told(bucket, monkeypatch):
     bucket.put("x/y", b"z")
     monkeypatch.setitem(sys.modules, "boto3", None)
     s3._client.cache_clear()
-    folder = storage.folder(f"{bucket.uri}/x")
+    folder = remote.folder(f"{bucket.uri}/x")
     assert (folder.read("y"), listed(folder)) == (b"z", {"y": 1})
     writer = folder.writer("part")
     writer.write(b"half")
