@@ -49,7 +49,7 @@ def found(config: Config) -> Dataset | None:
     for option, place in (("output.path", config.output.path), ("inherit", config.inherit)):
         if storage.is_remote(place):
             raise ConfigurationError(
-                f"{option}: {place} is on an object store; indices go on from datasets on a disk alone, leave inherit out"
+                f"{option}: {place} is on an object store; indices go on from datasets on a disk alone: no inherit"
             )
     uri: str | Path | None = config.inherit
     if config.inherit == PREVIOUS:
