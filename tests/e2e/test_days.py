@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,8 @@ class Shop:
 
     def __init__(self, root):
         rng = np.random.default_rng(3)
-        self.root, self.items, rows = root, {}, []
+        self.root, rows = root, []
+        self.items: dict[int, dict[str, Any]] = {}
         for number in range(20):
             day = (number - 11) // 3 + 3 if number > 10 else 0
             tags = [TAGS[number % 3]] + ([TAGS[day]] if day > 2 else [])
@@ -214,7 +216,7 @@ def test_a_model_follows_the_days(days, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "export", lambda *_: {})  # what is exported is told elsewhere, and takes long
     settings = ["epochs=2", "model.dimension=8", "model.user.hidden=[8]", "jit=false"]
     config = configuration.load(Configuration, None, settings)
-    said = []
+    said: list[str] = []
     models = [tmp_path / dataset.root.name for dataset in days]
     for number, (dataset, model) in enumerate(zip(days, models, strict=True)):
         run.train(str(dataset.root), config, model, said.append, warm_start=models[number - 1] if number else None)
