@@ -26,7 +26,7 @@ from schemas.record import RecordSpec
 
 # Where the dataset lies may be said in another way; how many sets there are is what an append changes; and a dataset is
 # the same however the catalogue was kept.
-FREE = (("output", "path"), ("output", "abandoned_after"), ("negatives", "epochs"), ("catalogue",))
+FREE = (("output", "path"), ("output", "abandoned_after"), ("output", "work"), ("negatives", "epochs"), ("catalogue",))
 
 
 def checked(config: Config, epoch_from: int) -> Manifest:

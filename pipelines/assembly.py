@@ -50,7 +50,7 @@ def plan_for(
         )
         mapped_files.store(Path(vocabulary_path), table)
     return Plan(
-        root=str(publication.root),
+        root=str(publication.folder),
         run=publication.run,
         catalogue=str(path),
         partitions=partitions,

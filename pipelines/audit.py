@@ -16,9 +16,10 @@ from pipelines.auditing.declared import declared
 from pipelines.auditing.findings import Findings
 from pipelines.auditing.tally import MOST_HASHES, Tally
 from pipelines.commands import Command, log_option, reporting_errors
-from schemas import events
-from schemas.errors import ConfigurationError, CorruptDataset, ProjectError
-from schemas.manifest import MANIFEST, Dataset, Manifest, local_path, write_atomically
+from schemas import events, storage
+from schemas.errors import ConfigurationError, CorruptDataset
+from schemas.files import write_atomically
+from schemas.manifest import MANIFEST, Dataset, Manifest
 
 
 @click.command(cls=Command)
@@ -30,11 +31,7 @@ from schemas.manifest import MANIFEST, Dataset, Manifest, local_path, write_atom
 def main(uri: str, source_path: str | None, report_path: str | None, log: events.Format, debug: bool) -> None:
     """Read a finished dataset anew, and say what is not as it should be."""
     with reporting_errors(debug, log):
-        try:
-            root = local_path(uri)
-        except ProjectError as error:
-            raise ConfigurationError(str(error)) from error
-        if not (root / MANIFEST).is_file():
+        if not storage.folder(uri).exists(MANIFEST):
             raise ConfigurationError(f"expected the folder of a dataset, but {uri} has no {MANIFEST}")
         for option, path in (("--items", source_path), ("--report", report_path)):
             if path is not None and (not Path(path).is_file() if option == "--items" else Path(path).is_dir()):
@@ -47,7 +44,7 @@ def main(uri: str, source_path: str | None, report_path: str | None, log: events
             for line in report.told(dataset, findings):
                 click.echo(line, err=True)
         else:
-            click.echo(report.text(dataset.root.name, findings))
+            click.echo(report.text(dataset.name, findings))
         sys.exit(1 if findings.found else 0)
 
 
@@ -101,7 +98,7 @@ def _read(dataset: Dataset, items: item_table.Items) -> Tally:
         for shard in split.shards:
             if not 0 <= shard.epoch < split.epochs:
                 raise CorruptDataset(f"{shard.path}: set {shard.epoch} expected below {split.epochs}")
-            tasks.append(graph.Task(shard.path, str(dataset.path(shard)), name, shard.epoch))
+            tasks.append(graph.Task(shard.path, dataset.location(shard), name, shard.epoch))
     tally = graph.run(tasks, job)
     counted = int(tally.positives[0].sum()) + held_out
     totals.positives(tally, items, manifest, counted == job.expected)

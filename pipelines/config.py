@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipelines.duration import BeforeEnd, Duration, seconds
 from samplers import mixture, strategies
-from schemas import record
+from schemas import record, storage
 from schemas.configuration import Strict
 from schemas.features import RESERVED_NAMES, FeatureSpec
 
@@ -429,9 +429,12 @@ class Output(Strict):
     """Where the dataset goes; `shards` files for each split and each set of negatives.
 
     abandoned_after: how long a run on another machine may show no sign of life before it counts as dead.
+    work: a folder on a disk that driver and executors share, for what tasks map while the run lasts; where the output
+    lies on an object store, as otherwise that lies in the output. On one machine the system's temporary folder will do.
     """
 
     path: str
+    work: str | None = None
     shards: int = Field(8, ge=1, le=100_000)
     compression: Literal["none", "gzip"] = "none"
     abandoned_after: Duration = "5m"
@@ -440,6 +443,19 @@ class Output(Strict):
     def abandoned_seconds(self) -> float:
         """`abandoned_after` in seconds."""
         return float(seconds(self.abandoned_after))
+
+    @model_validator(mode="after")
+    def _work_for_stores_alone(self) -> "Output":
+        if self.work is not None and not storage.is_remote(self.path):
+            raise ValueError("work is for outputs on an object store, a local one needs none; leave it out")
+        return self
+
+    @field_validator("work")
+    @classmethod
+    def _on_a_disk(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not value.startswith("file:"):
+            raise ValueError(f"a folder on a disk expected, got {value}")
+        return value
 
     @field_validator("abandoned_after")
     @classmethod

@@ -15,9 +15,9 @@ from pipelines.estimate import Volume
 from pipelines.progress import Progress
 from pipelines.split import SPLITS
 from pipelines.survey import Survey, survey
-from schemas import tfrecord
-from schemas.errors import ProjectError
-from schemas.manifest import MANIFEST, local_path
+from schemas import storage, tfrecord
+from schemas.manifest import MANIFEST
+from schemas.storage import LocalFolder
 
 
 def text(spark: SparkSession, config: Config, progress: Progress | None = None, epoch_from: int = 0) -> str:
@@ -163,13 +163,12 @@ def _about_files(spark: SparkSession, config: Config, volumes: dict[str, Volume]
         fewer = "layout.positions" if config.layout.kind == "sequence" else "layout.clicks"
         yield f"a record takes {words.size(train.bytes / train.records)}: lower {fewer} or negatives.count"
     total = sum(volume.bytes for volume in volumes.values())
-    try:
-        root = local_path(config.output.path).absolute()
-    except ProjectError as error:
-        yield f"output.path: {error}"
+    where = storage.folder(config.output.path)
+    if where.exists(MANIFEST) and not epoch_from:
+        yield f"{where} holds a dataset already: the job needs --overwrite"
+    if not isinstance(where, LocalFolder):
         return
-    if (root / MANIFEST).exists() and not epoch_from:
-        yield f"{root} holds a dataset already: the job needs --overwrite"
+    root = where.path.absolute()
     parent = next(path for path in (root, *root.parents) if path.exists())
     free = shutil.disk_usage(parent).free
     if config.output.compression == "none" and total > free:

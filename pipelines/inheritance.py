@@ -26,9 +26,10 @@ import pyarrow.compute as pc
 
 from pipelines import available, differences, encoding, readable, words
 from pipelines.config import Config
-from schemas import wire
+from schemas import storage, wire
 from schemas.errors import ConfigurationError, ProjectError
-from schemas.manifest import MANIFEST, Dataset, local_path
+from schemas.files import local_path
+from schemas.manifest import MANIFEST, Dataset
 from schemas.record import Field
 
 Ints = npt.NDArray[np.int64]
@@ -45,6 +46,11 @@ def found(config: Config) -> Dataset | None:
     """
     if config.inherit is None:
         return None
+    for option, place in (("output.path", config.output.path), ("inherit", config.inherit)):
+        if storage.is_remote(place):
+            raise ConfigurationError(
+                f"{option}: {place} is on an object store; indices go on from datasets on a disk alone: no inherit"
+            )
     uri: str | Path | None = config.inherit
     if config.inherit == PREVIOUS:
         uri = None if config.date is None else previous_day(local_path(config.output.path).parent, config.date)

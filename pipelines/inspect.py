@@ -24,7 +24,8 @@ from pipelines.distributions import SAMPLE_CLICKS, Distributions
 from pipelines.readable import ReadableClick, ReadableRecord
 from schemas import events
 from schemas.errors import ConfigurationError, CorruptDataset
-from schemas.manifest import Dataset, Manifest, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Dataset, Manifest
 from schemas.record import Column, RecordSpec
 
 SPLITS = ("train", "validation", "test", "items")
@@ -85,7 +86,7 @@ def main(
             sys.exit(compared(dataset, later, drift.Limits(**given), clicks, file))
         if given or sample is not None or file is not None:
             raise ConfigurationError("--max-..., --sample and --json compare two datasets; name the second one")
-        click.echo(text(dataset.manifest, dataset.root.name))
+        click.echo(text(dataset.manifest, dataset.name))
         if verify:
             click.echo(f"\n{verified(dataset)}")
         if records:
@@ -151,7 +152,7 @@ def verified(dataset: Dataset) -> str:
     files, problems = dataset.manifest.stored_files(), []
     for file in files:
         try:
-            dataset.verify(file)
+            dataset.check(file)
         except CorruptDataset as error:
             problems.append(str(error))
     if problems:

@@ -24,6 +24,7 @@ from pipelines import (
     kind,
     listed,
     negatives,
+    outputs,
     records,
     rejects,
     training_examples,
@@ -58,7 +59,8 @@ def run(
       DataError: unusable input. OutputError: the output is taken. EnvironmentProblem: a disk that refuses.
     """
     # What is kept in memory is let go of however the run ends, or another run in the same session would read it again.
-    held = Publication(config.output.path, overwrite, epoch_from > 0, config.output.abandoned_seconds)
+    outputs.check_work(spark, config.output)
+    held = outputs.publication(config.output, overwrite, epoch_from > 0)
     with held as publication, ExitStack() as kept:
         before = appending.checked(config, epoch_from) if epoch_from else None
         used = Used(config.limits.rejected_share)

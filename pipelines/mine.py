@@ -28,7 +28,7 @@ from pipelines.mining import Mining, MiningTask
 from pipelines.staging import check_free, staged
 from schemas import configuration
 from schemas.errors import ConfigurationError
-from schemas.manifest import file_sha256, local_path, write_atomically
+from schemas.files import file_sha256, local_path, write_atomically
 
 ENOUGH = 0.95  # recall below which a person is told what to do
 VECTORS, EMBEDDINGS = "_vectors.json", "item_embeddings.parquet"

@@ -57,10 +57,9 @@ def main(
                 "leave it out, or add --set catalogue.kind=mapped where they fit"
             )
         # Spark is loaded only once the configuration is known to be right.
-        from pipelines import appending, inheritance, job, mined, report, summary
+        from pipelines import appending, inheritance, job, mined, outputs, report, summary
         from pipelines import dry_run as estimate
         from pipelines.progress import Progress
-        from pipelines.publication import Publication
         from pipelines.session import spark_session, warm
 
         mined.check_there(config)
@@ -70,7 +69,7 @@ def main(
                 raise ConfigurationError("--epoch-from appends and --overwrite replaces; give one of them")
             appending.checked(config, epoch_from)
         elif not dry_run:
-            Publication(config.output.path, overwrite).check_free()
+            outputs.publication(config.output, overwrite).check_free()
         progress = Progress(log=log, shown=shown)
         with progress.step("spark", "starting Spark"):
             spark = spark_session(redaction.text(f"prebatch {config.output.path}"))
@@ -86,7 +85,7 @@ def main(
                 progress.tell(**event)
             return
         click.echo(summary.table(dataset.manifest))
-        click.echo(f"dataset: {dataset.root}\nreport:  {page}")
+        click.echo(f"dataset: {dataset.uri}\nreport:  {page}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from pipelines.staging import check_free, staged
 from schemas import configuration
 from schemas.errors import DataError
 from schemas.features import Buckets, FeatureSpec, Vocabulary
-from schemas.manifest import Dataset, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Dataset
 
 DESCRIPTION = "_queries.json"  # other readers of a folder of Parquet pass over names with _
 IDENTITY = ("user", "item", "time", "occurrence", "number", "click_key")
@@ -65,7 +66,7 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
     Raises:
       DataError: the inputs are no longer those that the dataset was made of.
     """
-    config = configuration.validate(Config, dataset.manifest.config, str(dataset.root))
+    config = configuration.validate(Config, dataset.manifest.config, dataset.uri)
     with staged(output, overwrite) as folder:
         rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
         items = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
@@ -82,7 +83,7 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
         train = dataset.manifest.splits["train"]
         if count < train.clicks // train.epochs:
             raise DataError(
-                f"clicks.path: {config.clicks.path!r} holds {count:,} training clicks, {dataset.root} was made of "
+                f"clicks.path: {config.clicks.path!r} holds {count:,} training clicks, {dataset.uri} was made of "
                 f"{train.clicks // train.epochs:,} or more; write the dataset anew"
             )
         index.unlink()
@@ -108,7 +109,7 @@ def index_of_number(dataset: Dataset, items: CheckedItems) -> pa.Array:
     if index.null_count:
         first = keys.filter(pc.is_null(index))[0].as_py()
         raise DataError(
-            f"items: {index.null_count:,} items are not in {dataset.root}, such as {first!r}: the table has changed "
+            f"items: {index.null_count:,} items are not in {dataset.uri}, such as {first!r}: the table has changed "
             "since; write the dataset anew"
         )
     return index

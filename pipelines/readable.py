@@ -268,9 +268,9 @@ def moment(time: int, unit: str) -> str:
 def _framed(dataset: Dataset, split: Split) -> Iterator[tuple[Shard, int, bytes]]:
     """(shard, number in it, record) of a split; each shard is verified before its first record."""
     for shard in split.shards:
-        path = dataset.verify(shard)
-        with path.open("rb") as stored:
-            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if path.suffix == ".gz" else stored
+        dataset.check(shard)
+        with dataset.opened(shard) as stored:
+            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if shard.path.endswith(".gz") else stored
             for number, record in enumerate(tfrecord.read_frames(stream, shard.path)):
                 yield shard, number, record
 

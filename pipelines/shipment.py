@@ -23,7 +23,7 @@ import click
 
 from pipelines.commands import reporting_errors
 from schemas.errors import ConfigurationError, EnvironmentProblem
-from schemas.manifest import write_atomically
+from schemas.files import write_atomically
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

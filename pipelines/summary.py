@@ -1,7 +1,6 @@
 """The table at the end of a run: what was read, used, rejected and written, and whether the draws are as declared."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pipelines import words
@@ -13,7 +12,7 @@ def table(manifest: Manifest) -> str:
     return "\n".join(["", *_inputs(manifest), "", *_splits(manifest), "", *_draws(manifest), *_end(manifest)])
 
 
-def told(dataset: Dataset, page: Path) -> Iterator[dict[str, Any]]:
+def told(dataset: Dataset, page: str) -> Iterator[dict[str, Any]]:
     """The same as events, arguments of `Progress.tell`: each warning, and `published` with the figures."""
     manifest = dataset.manifest
     for warning in _warnings(manifest):
@@ -25,7 +24,7 @@ def told(dataset: Dataset, page: Path) -> Iterator[dict[str, Any]]:
     }
     observed = manifest.proposal["observed"]
     yield {
-        "event": "published", "text": f"dataset: {dataset.root}", "dataset": str(dataset.root), "report": str(page),
+        "event": "published", "text": f"dataset: {dataset.uri}", "dataset": dataset.uri, "report": str(page),
         "run": manifest.run, "content_digest": manifest.content_digest, "rows": manifest.rows,
         "rejected": manifest.rejected, "unmatched_items": manifest.unmatched_items,
         "unmatched_users": manifest.statistics.get("unmatched_users", 0), "splits": figures,

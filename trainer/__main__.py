@@ -15,7 +15,9 @@ import click
 
 from schemas import configuration, events, redaction
 from schemas.errors import ConfigurationError, EnvironmentProblem, ProjectError
-from schemas.manifest import Dataset, local_path
+from schemas.files import local_path
+from schemas.manifest import Dataset
+from trainer import cache
 from trainer.config import Configuration
 
 
@@ -53,7 +55,26 @@ def _end(message: str, code: int, kind: str, arguments: list[str]) -> NoReturn:
 
 
 def _data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = _cache_option(command)
     return click.option("--data", required=True, metavar="URI", help="Folder of a finished dataset.")(command)
+
+
+def _cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        envvar=cache.VARIABLE,
+        expose_value=False,
+        callback=_use_cache,
+        help=f"Where copies of datasets on object stores are kept; by default {cache.VARIABLE}, or the user's cache.",
+    )(command)
+
+
+def _use_cache(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    """Processes that this one starts are to find the same copies."""
+    if value is not None:
+        os.environ[cache.VARIABLE] = value
 
 
 def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,6 +185,7 @@ def quality(
 @click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of it, as seeds=5.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the rows and the report.")
 @click.option("--fresh", is_flag=True, help="Run everything anew, finished runs too.")
+@_cache_option
 @_debug_option
 def compare(config_path: str, overrides: tuple[str, ...], output: Path, fresh: bool, debug: bool) -> int:
     """Train several variants with several seeds, and say which to use; finished runs are kept."""

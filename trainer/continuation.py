@@ -24,7 +24,8 @@ import numpy.typing as npt
 import yaml
 
 from schemas.errors import ConfigurationError, ProjectError
-from schemas.manifest import Dataset, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Dataset
 from schemas.record import Field, RecordSpec
 from trainer import checkpoints
 from trainer.config import Configuration

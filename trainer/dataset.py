@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from schemas import codec
+from schemas import codec, storage
 from schemas.errors import CorruptDataset, ProjectError
 from schemas.manifest import Dataset, Shard, Split
 from schemas.record import RecordSpec
-from trainer import batches
+from trainer import batches, cache
 from trainer.batches import Batch, Items, Queries
 
 log = logging.getLogger(__name__)
@@ -80,17 +80,20 @@ class Catalogue:
 def open_verified(uri: str, splits: tuple[str, ...] = ("train", "validation", "test")) -> Dataset:
     """The dataset, once every shard and vocabulary that will be read has the size and CRC-32C of the manifest.
 
+    One on an object store comes as a copy on this machine's disk, see trainer/cache.py.
+
     Raises:
       ProjectError: there is no dataset. CorruptDataset: the manifest has changed, or a file is missing or differs; the
         message names it.
     """
     dataset = Dataset.open(uri)
     manifest = dataset.manifest
-    for split in (*(manifest.splits[name] for name in splits if name in manifest.splits), manifest.items):
-        for shard in split.shards:
-            dataset.verify(shard)
-    for file in manifest.vocabulary.values():
-        dataset.verify(file)
+    read = (*(manifest.splits[name] for name in splits if name in manifest.splits), manifest.items)
+    files = [*(shard for split in read for shard in split.shards), *manifest.vocabulary.values()]
+    if storage.is_remote(uri):
+        return cache.copied(dataset, files)
+    for file in files:
+        dataset.check(file)
     return dataset
 
 
@@ -107,7 +110,7 @@ def record_spec(dataset: Dataset, history_length: int | None = None) -> RecordSp
     """
     spec = dataset.manifest.record
     if spec.layout not in ("row", "block", "sequence"):
-        raise ProjectError(f"{dataset.root}: layout row, block or sequence expected, {spec.layout!r} found")
+        raise ProjectError(f"{dataset.uri}: layout row, block or sequence expected, {spec.layout!r} found")
     return dataclasses.replace(spec, history_length=min(spec.history_length, history_length or spec.history_length))
 
 
@@ -200,7 +203,7 @@ def read_catalogue(dataset: Dataset, spec: RecordSpec) -> Catalogue:
     order = np.argsort(_joined(index), kind="stable")
     if not np.array_equal(_joined(index)[order], np.arange(split.records)):
         raise CorruptDataset(
-            f"{dataset.root}/items: item.index 0 to {split.records - 1} expected, each once; write it anew"
+            f"{dataset.uri}/items: item.index 0 to {split.records - 1} expected, each once; write it anew"
         )
     return Catalogue(
         _joined(count)[order],
@@ -230,7 +233,7 @@ def _records(dataset: Dataset, shards: list[Shard], cycle: int = 4) -> Any:
     paths = [str(dataset.path(shard)) for shard in shards]
     kinds = {"GZIP" if path.endswith(".gz") else "" for path in paths}
     if len(kinds) > 1:
-        raise CorruptDataset(f"{dataset.root}: shards of one split are partly compressed, partly not; write it anew")
+        raise CorruptDataset(f"{dataset.uri}: shards of one split are partly compressed, partly not; write it anew")
     files = tf.data.Dataset.from_tensor_slices(paths)
     kind = kinds.pop()
     return files.interleave(

@@ -76,7 +76,7 @@ def train(
     spec = dataset.record_spec(data, config.model.user.history_length)
     total = sum(dataset.steps_in_epoch(data, epoch, config.batch) for epoch in range(config.epochs))
     if not total:
-        raise ProjectError(f"{data.root}: the train split has no records; check the producer's split and limits")
+        raise ProjectError(f"{data.uri}: the train split has no records; check the producer's split and limits")
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy("float32" if config.precision == "float32" else "mixed_bfloat16")
     catalogue = dataset.read_catalogue(data, spec)

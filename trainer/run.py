@@ -11,7 +11,8 @@ import yaml
 
 from schemas import configuration
 from schemas.errors import ConfigurationError
-from schemas.manifest import Dataset, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Dataset
 from trainer import checkpoints, continuation, dataset, evaluation, loop, recommendations, report, results
 from trainer.config import Configuration
 from trainer.export import export
@@ -115,7 +116,7 @@ def _opened(uri: str, say: Say, splits: tuple[str, ...] = ("train", "validation"
     sizes = ", ".join(f"{manifest.splits[name].clicks:,} {name}" for name in splits if name in manifest.splits)
     shards = sum(len(manifest.splits[name].shards) for name in splits if name in manifest.splits)
     say(
-        f"{data.root}: {sizes} clicks on {manifest.items.records:,} items; {dataset.describe(manifest.record)}; "
+        f"{data.uri}: {sizes} clicks on {manifest.items.records:,} items; {dataset.describe(manifest.record)}; "
         f"{shards} shards are as the manifest says, {time.perf_counter() - started:.1f} s"
     )
     return data

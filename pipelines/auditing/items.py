@@ -89,7 +89,7 @@ def read(dataset: Dataset, findings: Findings) -> tuple[Items | None, dict[str, 
     """(the item table, (bytes, crc32c, records, clicks) by shard); no table where items/ does not hold one."""
     manifest, records, sizes = dataset.manifest, [], {}
     for shard in manifest.items.shards:
-        file, number = ShardFile(dataset.path(shard)), 0
+        file, number = ShardFile(dataset.location(shard)), 0
         for where, _, record in examples.of_frames(file.frames(), shard.path, findings):
             number += 1
             if record is None:

@@ -44,7 +44,7 @@ def told(dataset: Dataset, findings: Findings) -> Iterator[str]:
 def html(dataset: Dataset, findings: Findings) -> str:
     """The page."""
     manifest = dataset.manifest
-    title = f"Audit of {dataset.root.name}"
+    title = f"Audit of {dataset.name}"
     kind = "bad" if findings.found else "good"
     verdict = f"{findings.found:,} findings" if findings.found else "No findings"
     rows = [

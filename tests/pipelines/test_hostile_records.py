@@ -19,7 +19,8 @@ from pipelines import contents, readable
 from pipelines.inspect import main
 from schemas import tfrecord
 from schemas.errors import CorruptDataset
-from schemas.manifest import MANIFEST, file_crc32c
+from schemas.files import file_crc32c
+from schemas.manifest import MANIFEST
 
 bounded = settings(deadline=None, derandomize=True, max_examples=150)
 NUMBERS = st.sampled_from([-(2**63), -1, 0, 1, 2, 3, 7, 2**31, 2**62, 2**63 - 1])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import CorruptDataset, ProjectError
-from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, Shard, Split, StoredFile, escape, local_path, unescape
+from schemas.files import local_path
+from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, Shard, Split, StoredFile, escape, unescape
 from schemas.record import Field, RecordSpec
 
 RECORD = RecordSpec(
