@@ -2,9 +2,9 @@
 
 The base is a Debian that mmdebstrap makes of the machine's own package sources, and Python packages come as wheels that
 the machine's own pip fetched: so images can be built wherever `make setup` and apt work, through whatever mirrors they
-are set up for. Both stay in build/docker for the next time (220 MB and 1.2 GB). Programs run in a chroot, which asks for
-no rights that a container or a CI machine may lack; images are kept as overlays where the machine has them and as plain
-copies otherwise: 4 to 9 GB. The first build takes some seven minutes on two busy cores.
+are set up for. Both stay in build/docker for the next time (220 MB and 1.2 GB). Programs run in a chroot, which asks
+for no rights that a container or a CI machine may lack; images are kept as overlays where the machine has them and as
+plain copies otherwise: 4 to 9 GB. The first build takes some seven minutes on two busy cores.
 """
 
 import hashlib
