@@ -56,7 +56,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(prebatch, data):
     """Clicks made and a dataset written, both inside the image."""
-    options = ["--clicks", "20000", "--users", "800", "--items", "600"]
+    options = ["--clicks", "60000", "--users", "800", "--items", "600"]
     made = prebatch.run(*COMPOSE["clicks"]["command"], *options, entrypoint=COMPOSE["clicks"]["entrypoint"], data=data)
     assert made.returncode == 0, made.stderr
     run = prebatch.run("--config", "/etc/prebatch/synthetic.yaml", data=data, mounts=JOBS)
