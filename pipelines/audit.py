@@ -15,21 +15,22 @@ from pipelines.auditing import items as item_table
 from pipelines.auditing.declared import declared
 from pipelines.auditing.findings import Findings
 from pipelines.auditing.tally import MOST_HASHES, Tally
-from pipelines.commands import reporting_errors
-from schemas import storage
+from pipelines.commands import Command, log_option, reporting_errors
+from schemas import events, storage
 from schemas.errors import ConfigurationError, CorruptDataset
 from schemas.files import write_atomically
 from schemas.manifest import MANIFEST, Dataset, Manifest
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("uri")
 @click.option("--items", "source_path", help="The item table that the dataset was made of (Parquet), to compare with.")
 @click.option("--report", "report_path", help="An HTML file to write the findings to.")
+@log_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def main(uri: str, source_path: str | None, report_path: str | None, debug: bool) -> None:
+def main(uri: str, source_path: str | None, report_path: str | None, log: events.Format, debug: bool) -> None:
     """Read a finished dataset anew, and say what is not as it should be."""
-    with reporting_errors(debug):
+    with reporting_errors(debug, log):
         if not storage.folder(uri).exists(MANIFEST):
             raise ConfigurationError(f"expected the folder of a dataset, but {uri} has no {MANIFEST}")
         for option, path in (("--items", source_path), ("--report", report_path)):
@@ -39,7 +40,11 @@ def main(uri: str, source_path: str | None, report_path: str | None, debug: bool
         findings = audited(dataset, source_path)
         if report_path is not None:
             write_atomically(Path(report_path), report.html(dataset, findings).encode())
-        click.echo(report.text(dataset.name, findings))
+        if log == "json":
+            for line in report.told(dataset, findings):
+                click.echo(line, err=True)
+        else:
+            click.echo(report.text(dataset.name, findings))
         sys.exit(1 if findings.found else 0)
 
 
@@ -75,7 +80,7 @@ def audited(dataset: Dataset, source_path: str | None = None) -> Findings:
 def _read(dataset: Dataset, items: item_table.Items) -> Tally:
     """The shards of clicks."""
     manifest = dataset.manifest
-    told = declared(manifest, items.counts.astype(np.float64), items.frequency)
+    told = declared(manifest, items.counts.astype(np.float64), items.frequency, items.gone)
     clicks = manifest.splits["train"].clicks
     held_out = sum(split.clicks for name, split in manifest.splits.items() if name != "train")
     job = graph.Job(

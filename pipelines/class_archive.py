@@ -4,7 +4,7 @@ Spark loads some fifteen thousand classes from its jars before it sees a row; pa
 session that does nothing. A JVM can map them from a file instead (class data sharing, JEP 350), for the price of 190 MB
 on disk and half a minute once. It refuses the file by itself where another Java, other jars or a folder of settings on
 the class path (SPARK_CONF_DIR) make it unfit, and starts as it would without. Half of what is left is the second
-compiler's, at code that runs for seconds: it is switched off (a longer job's `--driver-java-options` may bring it back).
+compiler's, at code that runs for seconds: it is switched off (`--driver-java-options` may bring it back).
 
 `python -m pipelines.class_archive FILE` makes the archive by a job on a few made clicks. Clusters bring their own JVMs
 and their own settings; nothing here is for them.

@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from pipelines import estimate, words
 from pipelines.config import Config
+from pipelines.engine import parallelism
 from pipelines.estimate import Volume
-from pipelines.progress import Progress, spark_tasks
+from pipelines.progress import Progress
 from pipelines.split import SPLITS
 from pipelines.survey import Survey, survey
 from schemas import storage, tfrecord
@@ -25,8 +25,9 @@ def text(spark: SparkSession, config: Config, progress: Progress | None = None, 
 
     epoch_from: sets of negatives that are there already; the estimate is of what is appended to them.
     """
-    progress = progress or Progress()
-    progress.tasks = progress.tasks or spark_tasks(spark)
+    if progress is None:
+        progress = Progress()
+        progress.watch(spark)
     with progress.step("survey", "counting items, clicks and users"):
         found = survey(spark, config)
     lines = ["", "dry run: nothing is written", "", *_inputs(found), "", "plan"]
@@ -149,7 +150,7 @@ def _about_draws(config: Config, found: Survey) -> Iterator[str]:
 
 
 def _about_files(spark: SparkSession, config: Config, volumes: dict[str, Volume], epoch_from: int) -> Iterator[str]:
-    cores, train = _cores(spark), volumes["train"]
+    cores, train = parallelism(spark), volumes["train"]
     shards = config.output.shards * (config.negatives.epochs - epoch_from)
     if cores > shards:
         yield (
@@ -174,10 +175,3 @@ def _about_files(spark: SparkSession, config: Config, volumes: dict[str, Volume]
         yield f"{words.size(total)} are more than the {words.size(free)} free at {parent}: the job would fail"
     if not os.access(parent, os.W_OK):
         yield f"{parent} cannot be written: the job would fail"
-
-
-def _cores(spark: SparkSession) -> int:
-    try:
-        return int(spark.sparkContext.defaultParallelism)
-    except PySparkException:
-        return 1  # Spark Connect does not tell

@@ -26,7 +26,8 @@ from pipelines.commands import reporting_errors
 from pipelines.config import Config
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
-from pipelines.progress import Progress, spark_tasks
+from pipelines.period import Period
+from pipelines.progress import Progress
 from pipelines.session import spark_session
 from pipelines.split import TRAIN, with_split
 from pipelines.staging import check_free, staged
@@ -53,7 +54,7 @@ def main(data: str, output: str, overwrite: bool, debug: bool) -> None:
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"queries {output}")
-        progress.tasks = spark_tasks(spark)
+        progress.watch(spark)
         with progress.step("queries", "reading clicks, writing queries") as step:
             step.result = f"{run(spark, dataset, output, overwrite):,} clicks"
         click.echo(f"queries: {output}")
@@ -72,7 +73,8 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
         (folder / "_work").mkdir()
         index = folder / "_work" / "index.arrow"
         mapped_files.store(index, pa.table({"index": index_of_number(dataset, items)}))
-        taken = intake.clicks(spark, config.clicks, spark.createDataFrame(items.numbers))
+        numbers = spark.createDataFrame(items.numbers)
+        taken = intake.clicks(spark, config.clicks, numbers, Period.of(config))
         usable = taken.usable.select("user", F.col("key").alias("item"), "number", "time", "weight")
         clicks = with_split(usable, config.split, taken.time_unit, config.clicks.weight is not None)
         found = queries(_with_features(spark, config, clicks), config, str(index))

@@ -95,6 +95,7 @@ def _inputs(manifest: Manifest) -> str:
     lists = words.lists(manifest.statistics.get("given", {}))
     if lists:
         notes.append(f"Lists of negatives beside the clicks: {'; '.join(lists)}.")
+    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in words.inherited(manifest.statistics)]
     table = page.table(["input", "rejected for", "read", "used", "rejected"], rows, numeric=3)
     return page.section("What went in", table, page.paragraph(" ".join(notes)))
 

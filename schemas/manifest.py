@@ -135,6 +135,12 @@ class Manifest:
             values["vocabulary"] = {name: StoredFile(**file) for name, file in values["vocabulary"].items()}
             values["files"] = {name: StoredFile(**file) for name, file in values["files"].items()}
             manifest = cls(**values)
+            for file in manifest.stored_files():
+                _check_inside(file.path)
+                sizes: list[Any] = [file.bytes, file.crc32c]
+                if not all(isinstance(size, int) for size in sizes):
+                    raise CorruptDataset(f"{file.path}: bytes and crc32c are whole numbers")
+            _check_inside(manifest.run or "none", parts=1)  # it names a folder below STAGED
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CorruptDataset(f"a field is missing or malformed: {error!r}") from error
         if manifest.schema_fingerprint != document.get("schema_fingerprint"):
@@ -179,7 +185,7 @@ class Dataset:
                 raise CorruptDataset("its CRC-32C is not that of its text: it has changed; write the dataset anew")
             document.pop(_CRC, None)
             return cls(where, Manifest.from_json(document))
-        except (json.JSONDecodeError, UnicodeDecodeError, CorruptDataset) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, CorruptDataset) as error:
             raise CorruptDataset(f"{path}: {error}") from error
 
     @property
@@ -269,6 +275,13 @@ def unescape(line: str) -> str:
     kept = {"n": "\n", "r": "\r", "\\": "\\"}
     parts = iter(line)
     return "".join(kept.get(next(parts, ""), "") if part == "\\" else part for part in parts)
+
+
+def _check_inside(path: str, parts: int | None = None) -> None:
+    """Raises where a path of a manifest may lead out of the dataset's folder, or has not so many parts."""
+    names = path.split("/")
+    if {"", ".", ".."} & set(names) or "\\" in path or "\0" in path or (parts and len(names) != parts):
+        raise CorruptDataset(f"the path {path!r} leaves the dataset's folder, or is none")
 
 
 def _ending(body: bytes) -> bytes:

@@ -6,8 +6,6 @@ user tower over the clicks, in batches; the catalogue's raw attributes in memory
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import ConfigurationError, OutputError
+from schemas import raw as raw_values
+from schemas.errors import ConfigurationError
 from schemas.files import file_sha256, write_atomically
+from schemas.model import EMBEDDINGS
+from schemas.raw import PADDING
 from schemas.record import Field, RecordSpec
 from trainer import dataset
 from trainer.dataset import Catalogue
-from trainer.export import EMBEDDINGS
-from trainer.raw import PADDING, UNKNOWN, RawValues
+from trainer.raw import RawValues
 from trainer.served import Served
+from trainer.staging import staged
 
 QUERIES, VECTORS = "_queries.json", "_vectors.json"
 CARRIED = ("user", "item", "time", "occurrence", "number", "click_key", "positive")
@@ -48,25 +49,24 @@ def embed(model: Path, uri: str, queries: Path, output: Path, say: Callable[[str
         )
     spec = dataset.record_spec(data, served.history_length)
     catalogue = dataset.read_catalogue(data, spec)
+    if catalogue.gone is not None:
+        raise ConfigurationError(
+            f"--data {data.root}: {int(catalogue.gone.sum()):,} of its items have left the item table, so that a model "
+            "does not rank them all; mine from a dataset that was made without inherit"
+        )
     if served.item_ids != [key.decode("utf-8", "replace") for key in catalogue.key]:
         raise ConfigurationError(f"--model {model}: was trained on another catalogue than that of {data.uri}")
     inputs = ClickInputs(spec, RawValues(data, spec), catalogue)
-    staged = _staged(output)
     count, dimension = 0, 0
-    try:
+    with staged(output, VECTORS, "click vectors") as folder:
         for number, path in enumerate(sorted(queries.glob("*.parquet"))):
             tables = [_beside(batch, served.users(inputs.of(batch))) for batch in _batches(path)]
             if tables:
-                pq.write_table(pa.concat_tables(tables), staged / f"part-{number:05d}.parquet")
+                pq.write_table(pa.concat_tables(tables), folder / f"part-{number:05d}.parquet")
                 count += sum(table.num_rows for table in tables)
                 dimension = len(tables[0]["vector"][0])
         told |= {"model": file_sha256(model / EMBEDDINGS), "dimension": dimension, "clicks": count}
-        write_atomically(staged / VECTORS, json.dumps(told, indent=1).encode())
-        if output.exists():
-            shutil.rmtree(output)
-        staged.replace(output)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        write_atomically(folder / VECTORS, json.dumps(told, indent=1).encode())
     say(f"vectors: {output} ({count:,} clicks, {dimension} numbers each)")
     return count
 
@@ -80,7 +80,7 @@ class ClickInputs:
 
     def of(self, batch: pa.RecordBatch) -> dict[str, Values]:
         """The inputs of some rows: [n], [n, width] and, for histories, [n, history_length, ...]."""
-        inputs = {field.name: _user(field, batch[f"user_{field.name}"]) for field in self._spec.user}
+        inputs = {field.name: raw_values.inputs(field, batch[f"user_{field.name}"]) for field in self._spec.user}
         if not self._spec.history:
             return inputs
         length = self._spec.history_length
@@ -111,21 +111,6 @@ def _table(raw: RawValues, catalogue: Catalogue, field: Field) -> Values:
     return table
 
 
-def _user(field: Field, column: pa.Array) -> Values:
-    if field.encode == "vocabulary":
-        if field.shape == "scalar":
-            return np.array([UNKNOWN if text is None else text for text in column.to_pylist()], object)
-        lists = [values or [] for values in column.to_pylist()]
-        dense = np.full((len(lists), max(1, max(map(len, lists), default=0))), PADDING, object)
-        for row, values in enumerate(lists):
-            dense[row, : len(values)] = values
-        return dense
-    dtype = np.float64 if field.encode == "buckets" else np.float32
-    if field.shape == "scalar":
-        return np.asarray(column.to_numpy(zero_copy_only=False), dtype)
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype).reshape(len(column), -1)
-
-
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     for batch in pq.ParquetFile(path).iter_batches(BATCH):
         if batch.num_rows:
@@ -147,15 +132,3 @@ def _description(queries: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"--queries {queries}: expected {QUERIES} ({error}); write it with python -m pipelines.queries"
         ) from error
-
-
-def _staged(output: Path) -> Path:
-    """A new folder beside the output."""
-    if output.exists() and not (output / VECTORS).exists() and any(output.iterdir()):
-        raise OutputError(f"--output {output}: holds something else than click vectors; choose another folder")
-    staged = output.absolute().with_name(f".{output.name}-{os.getpid()}")
-    try:
-        staged.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"--output {output}: cannot be written: {error.strerror}") from error
-    return staged

@@ -169,6 +169,14 @@ class Evaluation(Strict):
     validation_clicks: int | None = Field(20_000, ge=1, description="at most so many, evenly spaced, after each epoch")
 
 
+class Export(Strict):
+    """What goes into a model's folder beside the towers."""
+
+    users: int = Field(
+        10_000, ge=0, description="at most so many held-out users, with what they had, for `recommend`; 0: nobody's"
+    )
+
+
 class Configuration(Strict):
     """The whole configuration of `python -m trainer train`."""
 
@@ -176,6 +184,7 @@ class Configuration(Strict):
     loss: Loss = SoftmaxCrossEntropy()
     optimizer: Optimizer = Optimizer()
     evaluation: Evaluation = Evaluation()
+    export: Export = Export()
     epochs: int = Field(12, ge=1)
     batch: int = Field(512, ge=1, description="clicks a step where records are rows; a block is a step by itself")
     shuffle_records: int = Field(

@@ -51,15 +51,26 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """items/ in memory, in the order of item_index. count: int64 [n] training clicks; key, title: bytes."""
+    """items/ in memory, in the order of item_index. count: int64 [n] training clicks; key, title: bytes.
+
+    gone: [n] items that keep their index but have left the item table; they are not ranked. None where there are none.
+    """
 
     count: npt.NDArray[np.int64]
     key: list[bytes]
     title: list[bytes]
     items: list[Items] = field(repr=False)
+    gone: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.count)
+
+    @property
+    def popularity(self) -> npt.NDArray[np.int64]:
+        """[n] place of each item by falling training clicks: its index, unless indices are inherited."""
+        places = np.empty(len(self), np.int64)
+        places[np.argsort(-self.count, kind="stable")] = np.arange(len(self))
+        return places
 
     def name(self, index: int) -> str:
         """What a person calls an item: its title, else its id."""
@@ -180,19 +191,27 @@ def read_catalogue(dataset: Dataset, spec: RecordSpec) -> Catalogue:
     """
     split = dataset.manifest.items
     parse = codec.parse_spec(spec.item_columns())
-    index, count, key, title, items = [], [], [], [], []
+    index, count, key, title, items, gone = [], [], [], [], [], []
     for parsed in _parsed(dataset, split, parse):
         index.append(parsed["item.index"].numpy())
         count.append(parsed["item.count"].numpy())
         key.extend(parsed["item.key"].numpy().tolist())
         title.extend(parsed["item.title"].numpy().tolist())
         items.append(batches.from_items(parsed, spec))
+        if spec.gone:
+            gone.append(parsed["item.gone"].numpy())
     order = np.argsort(_joined(index), kind="stable")
     if not np.array_equal(_joined(index)[order], np.arange(split.records)):
         raise CorruptDataset(
             f"{dataset.uri}/items: item.index 0 to {split.records - 1} expected, each once; write it anew"
         )
-    return Catalogue(_joined(count)[order], [key[i] for i in order], [title[i] for i in order], items)
+    return Catalogue(
+        _joined(count)[order],
+        [key[i] for i in order],
+        [title[i] for i in order],
+        items,
+        _joined(gone)[order] > 0 if spec.gone else None,
+    )
 
 
 def _parsed(dataset: Dataset, split: Split, parse: dict[str, Any], keep: Any = None) -> Iterator[dict[str, Any]]:

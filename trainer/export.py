@@ -1,5 +1,7 @@
 """Writes a trained run for others to use: two SavedModels, the item vectors, and proof that they are the same model.
 
+What lies beside the towers so that they can be asked without a dataset is written by trainer/companions.py.
+
 The proof is a fresh process with nothing of ours in it: it loads what was written, feeds raw values and compares with
 the trainer's own vectors. Only then do the files replace those of the model before.
 """
@@ -20,20 +22,22 @@ import tensorflow as tf
 
 from schemas.errors import ProjectError
 from schemas.manifest import Dataset
+from schemas.model import EMBEDDINGS, FIRST_VERSION, ITEM_TOWER, ITEMS, SERVING, USER_TOWER, USERS
 from schemas.record import RecordSpec
-from trainer import verification
+from trainer import companions, verification
+from trainer.config import Configuration
 from trainer.loop import Trained
 from trainer.raw import RawValues, item_ids
 from trainer.serving import ServedItems, ServedMatrix, ServedUsers
 from trainer.towers import ItemMatrix
 
-USER_TOWER, ITEM_TOWER, EMBEDDINGS = "user_tower", "item_tower", "item_embeddings.parquet"
-VERSION = "1"  # TensorFlow Serving looks for numbered folders
 PROBES = 512
 
 
-def export(trained: Trained, data: Dataset, spec: RecordSpec, output: Path) -> dict[str, float]:
-    """Writes user_tower/1, item_tower/1 and item_embeddings.parquet; returns the largest differences found.
+def export(
+    trained: Trained, data: Dataset, spec: RecordSpec, config: Configuration, output: Path
+) -> dict[str, float]:  # fmt: skip
+    """Writes user_tower/1, item_tower/1 and what lies beside them (schemas/model.py); returns the largest differences.
 
     Raises:
       ProjectError: what was written does not compute what the trainer does; nothing in `output` was replaced.
@@ -42,9 +46,11 @@ def export(trained: Trained, data: Dataset, spec: RecordSpec, output: Path) -> d
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
-        _write(trained, data, spec, staged)
+        raw = RawValues(data, spec)
+        _write(trained, data, spec, raw, staged)
+        companions.write(trained, data, spec, raw, config, staged)
         differences = verify(staged)
-        for name in (USER_TOWER, ITEM_TOWER, EMBEDDINGS):
+        for name in (USER_TOWER, ITEM_TOWER, EMBEDDINGS, ITEMS, USERS, SERVING):
             _replace(staged / name, output / name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -68,7 +74,7 @@ def verify(folder: Path) -> dict[str, float]:
     return {str(name): float(value) for name, value in report.items()}
 
 
-def _write(trained: Trained, data: Dataset, spec: RecordSpec, folder: Path) -> None:
+def _write(trained: Trained, data: Dataset, spec: RecordSpec, raw: RawValues, folder: Path) -> None:
     vocabularies = {
         field.name: data.vocabulary(field.name) for field in (*spec.user, *spec.item) if field.encode == "vocabulary"
     }
@@ -77,16 +83,24 @@ def _write(trained: Trained, data: Dataset, spec: RecordSpec, folder: Path) -> N
     else:
         items = ServedItems(trained.model, spec, vocabularies)
     for name, served in ((USER_TOWER, ServedUsers(trained.model, spec, vocabularies)), (ITEM_TOWER, items)):
-        tf.saved_model.save(served, str(folder / name / VERSION), signatures={"serving_default": served.serve})
-    keys = pa.array([key.decode("utf-8", "replace") for key in trained.catalogue.key], pa.string())
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(trained.items.reshape(-1)), trained.items.shape[1])
+        tf.saved_model.save(served, str(folder / name / FIRST_VERSION), signatures={"serving_default": served.serve})
+    there = _there(trained)  # what has left the item table is not to be recommended
+    keys = pa.array([trained.catalogue.key[i].decode("utf-8", "replace") for i in there], pa.string())
+    stored = trained.items[there]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), stored.shape[1])
     pq.write_table(pa.table({"item_id": keys, "embedding": vectors}), folder / EMBEDDINGS)
-    _write_probes(trained, RawValues(data, spec), folder)
+    _write_probes(trained, raw, folder)
+
+
+def _there(trained: Trained) -> npt.NDArray[np.int64]:
+    """item_index of the items that are in the item table, rising."""
+    gone = trained.catalogue.gone
+    return np.arange(len(trained.items)) if gone is None else np.flatnonzero(~gone)
 
 
 def _write_probes(trained: Trained, raw: RawValues, folder: Path) -> None:
     """Raw inputs of the first items and held-out users, and the trainer's vectors for them."""
-    probes: dict[str, Any] = {"embeddings": trained.items}
+    probes: dict[str, Any] = {"embeddings": trained.items[_there(trained)]}
     items = trained.catalogue.items[0]
     matrix = isinstance(trained.model.item_tower, ItemMatrix)
     inputs = item_ids(trained.catalogue, items) if matrix else raw.items(items)

@@ -9,7 +9,7 @@ from schemas.errors import OutputError
 
 
 @contextlib.contextmanager
-def held(output: Path) -> Iterator[None]:
+def held(output: Path, option: str = "--output") -> Iterator[None]:
     """Makes the folder and keeps other runs out of it; the lock goes with the process, however that ends.
 
     Raises:
@@ -19,12 +19,12 @@ def held(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
         lock = (output / ".lock").open("a")
     except OSError as error:
-        raise OutputError(f"--output {output}: cannot be written: {error.strerror}") from error
+        raise OutputError(f"{option} {output}: cannot be written: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(
-                f"--output {output}: another run holds it; wait for it or choose another folder"
+                f"{option} {output}: another run holds it; wait for it or choose another folder"
             ) from error
         yield

@@ -1,7 +1,7 @@
 """Raw values again from stored indices: what a caller of the exported towers would send for a record of the dataset.
 
 A dataset holds indices, the towers in `user_tower/` and `item_tower/` take raw values. To evaluate them as they will be
-served, each index becomes a value that maps to it: the vocabulary's own, or a number of the bucket.
+served, each index becomes a value that maps to it (schemas/raw.py).
 """
 
 from typing import Any
@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas import raw
 from schemas.manifest import Dataset
+from schemas.model import ITEM_ID
 from schemas.record import Field, RecordSpec
 from trainer.batches import Bag, Items, Queries
 from trainer.dataset import Catalogue
-
-ITEM_ID = "item_id"  # the one input of an item tower that is a matrix; a feature of any name may hold the same
-PADDING = ""
-UNKNOWN = "\x00unknown"  # in no vocabulary, and not the padding
 
 
 class RawValues:
@@ -24,7 +22,7 @@ class RawValues:
 
     def __init__(self, dataset: Dataset, spec: RecordSpec) -> None:
         self.spec = spec
-        self.values = {field.name: _values(dataset, field) for field in (*spec.user, *spec.item)}
+        self.values = {field.name: raw.by_index(dataset, field) for field in (*spec.user, *spec.item)}
 
     def queries(self, queries: Queries) -> dict[str, npt.NDArray[Any]]:
         """Inputs of the user tower: features [n] or [n, width], `history_<feature>` [n, length], `history_lengths`."""
@@ -59,22 +57,7 @@ def item_ids(catalogue: Catalogue, items: Items) -> dict[str, npt.NDArray[Any]]:
     return {ITEM_ID: np.array([catalogue.key[i] for i in items.index.numpy()], object)}
 
 
-def _values(dataset: Dataset, field: Field) -> npt.NDArray[Any]:
-    """A raw value for each index of a feature."""
-    if field.encode == "vocabulary":
-        texts = [text.encode() for text in dataset.vocabulary(field.name)]
-        return np.array([UNKNOWN.encode(), *texts[1:]], object)
-    boundaries = field.boundaries or ()
-    below = [boundaries[0] - max(1.0, abs(boundaries[0]))] if boundaries else []
-    return np.array([np.nan, *below, *boundaries], np.float64)
-
-
 def _padded(values: npt.NDArray[Any], bag: Bag, count: int) -> npt.NDArray[Any]:
     indices, rows = bag.real
     order = np.argsort(rows, kind="stable")
-    rows, indices = rows[order], indices[order]
-    sizes = np.bincount(rows, minlength=count)
-    starts = np.cumsum(sizes) - sizes
-    dense = np.full((count, max(int(sizes.max(initial=0)), 1)), PADDING.encode(), object)
-    dense[rows, np.arange(len(rows)) - starts[rows]] = values[indices]
-    return dense
+    return raw.padded(values[indices[order]], np.bincount(rows, minlength=count))

@@ -10,8 +10,8 @@ import tensorflow as tf
 import yaml
 
 from schemas.errors import ConfigurationError, ProjectError
+from schemas.model import CONFIG, EMBEDDINGS, ITEM_TOWER, USER_TOWER, version_folder
 from trainer.dataset import Catalogue, HeldOut
-from trainer.export import EMBEDDINGS, ITEM_TOWER, USER_TOWER, VERSION
 from trainer.metrics import Floats
 from trainer.raw import RawValues, item_ids
 
@@ -31,7 +31,9 @@ class Served:
                 f"--model {folder}: expected {USER_TOWER}/, {ITEM_TOWER}/ and {EMBEDDINGS}, but {missing[0]} is missing"
             )
             raise ConfigurationError(f"{problem}; write a model with python -m trainer train")
-        self.loaded = {name: tf.saved_model.load(str(folder / name / VERSION)) for name in (USER_TOWER, ITEM_TOWER)}
+        self.loaded = {
+            name: tf.saved_model.load(str(version_folder(folder / name))) for name in (USER_TOWER, ITEM_TOWER)
+        }
 
     def user_vectors(self, held_out: HeldOut, raw: RawValues) -> Floats:
         """float32 [n, dimension] of held-out clicks' users."""
@@ -79,7 +81,7 @@ class Served:
     @property
     def configuration(self) -> dict[str, Any]:
         """The configuration that it was trained with; empty where config.yaml is gone."""
-        path = self.folder / "config.yaml"
+        path = self.folder / CONFIG
         return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
 
     def _run(self, tower: str, inputs: dict[str, npt.NDArray[Any]]) -> Floats:

@@ -25,9 +25,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from schemas.model import ITEM_ID
 from schemas.record import Field, RecordSpec
 from trainer.batches import Bag, Items, Tensor, recent_first, without_history
-from trainer.raw import ITEM_ID
 from trainer.towers import TwoTowers
 
 

@@ -86,6 +86,14 @@ def _masked(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def _read(stream: _Counted | gzip.GzipFile, size: int) -> bytes:
+    """So many bytes, or fewer at the end; in steps, as a stream sets aside at once what a hostile header asks for."""
+    data = bytearray()
+    while len(data) < size and (piece := stream.read(min(size - len(data), _STEP_BYTES))):
+        data += piece
+    return bytes(data)
+
+
 def _frames(stream: _Counted | gzip.GzipFile) -> Iterator[Frame]:
     number = 0
     while True:
@@ -103,7 +111,7 @@ def _frames(stream: _Counted | gzip.GzipFile) -> Iterator[Frame]:
             if length > LONGEST_BYTES:
                 yield Frame(number, complaint=f"a length of {length:,} bytes is above {LONGEST_BYTES:,}")
                 return
-            data, footer = stream.read(length), stream.read(4)
+            data, footer = _read(stream, length), stream.read(4)
         except (OSError, EOFError, zlib.error) as error:
             yield Frame(number, complaint=f"the file cannot be read or unpacked: {error}")
             return

@@ -9,13 +9,10 @@ Two passes over set 0, one over the others. A worker holds one batch of records 
 
 import dataclasses
 import functools
-import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +25,7 @@ from pipelines.auditing.frames import ShardFile
 from pipelines.auditing.items import Items
 from pipelines.auditing.known import Known, Log
 from pipelines.auditing.tally import Tally
-from schemas.errors import EnvironmentProblem
+from pipelines.direct_runner import beam_and_runner
 from schemas.record import RecordSpec
 
 CANDIDATES = 1 << 20
@@ -65,7 +62,7 @@ class Job:
 
 def run(tasks: list[Task], job: Job) -> Tally:
     """What all shards together tell."""
-    beam, direct = _beam()
+    beam, direct = beam_and_runner()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tally.npz"
         with beam.Pipeline(runner=direct.FnApiRunner()) as pipeline:
@@ -88,21 +85,6 @@ def run(tasks: list[Task], job: Job) -> Tally:
             total = both | "sum" >> beam.CombineGlobally(functools.partial(merged, job=job))
             total | "store" >> beam.Map(stored, str(path))
         return Tally.load(path)
-
-
-def _beam() -> tuple[Any, Any]:
-    """(Beam, its direct runner); what it says of Google's libraries, and tracebacks beside errors, are left out."""
-    quiet = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        beam = import_module("apache_beam")
-        direct = import_module("apache_beam.runners.portability.fn_api_runner")
-    except ImportError as error:
-        raise EnvironmentProblem(f"apache-beam is missing ({error}); pip install 'prebatch[beam]'") from error
-    finally:
-        logging.disable(quiet)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    return beam, direct
 
 
 def stored(tally: Tally, path: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from schemas.manifest import Dataset, Manifest, Shard, Split, StoredFile, escape
 from schemas.record import Field, RecordSpec
+from tests.trainer.models import VARIANTS
 
 USERS, ITEMS, K, N, CLICKS, LENGTH, POSITIONS, WINDOW = 24, 40, 4, 12, 16, 5, 32, 8
 GENRES = ("action", "comédie", "dra\\ma", "film\nnoir", "western")
@@ -307,7 +308,8 @@ def craft(
             path.write_bytes(data)
             vocabulary[each.name] = StoredFile(f"vocabulary/{each.name}.txt", len(data), google_crc32c.value(data))
     manifest = Manifest(
-        record=spec, splits={"train": Split.of(train, 2), **held}, vocabulary=vocabulary, files={}, config={}, seed=1,
+        record=spec, splits={"train": Split.of(train, 2), **held}, vocabulary=vocabulary, files={},
+        config={"clicks": {"user": "user_id"}}, seed=1,
         items=Split.of([shard(f"items/part-0{suffix}", items, 0)]),
         content_digest=f"crafted {truth.seed} {layout} {per}",
         time_unit="seconds",
@@ -361,3 +363,39 @@ def configured():
         )
 
     return config
+
+
+@pytest.fixture(scope="session")
+def trained_as(crafted, configured, tmp_path_factory):
+    """Makes (or finds again) a whole `train` of a variant: folder, and what was said."""
+    from trainer import run
+
+    made = {}
+
+    def train(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            said: list[str] = []
+            run.train(str(crafted(layout="block").root), configured(**VARIANTS[name]), folder, said.append)
+            made[name] = folder, said
+        return made[name]
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def loaded(trained_as):
+    """The served towers of a variant by side."""
+    import tensorflow as tf
+
+    made = {}
+
+    def load(name):
+        if name not in made:
+            folder, _ = trained_as(name)
+            sides = {side: tf.saved_model.load(str(folder / f"{side}_tower" / "1")) for side in ("user", "item")}
+            # Kept beside their signatures: those do not keep the variables alive.
+            made[name] = {side: saved.signatures["serving_default"] for side, saved in sides.items()}, sides
+        return made[name][0]
+
+    return load

@@ -1,6 +1,15 @@
 """Models on crafted datasets, for tests of what towers do."""
 
+from typing import Any
+
 import numpy as np
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "weighted": {},
+    "gru": {"model__user__encoder": "gru", "model__user__heads": None},
+    "attention": {"model__user__encoder": "attention", "model__user__hidden": None},
+    "matrix": {"model__item__kind": "matrix"},
+}
 
 
 def two_towers(dataset, config):

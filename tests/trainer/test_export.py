@@ -2,61 +2,16 @@
 
 import json
 import shutil
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import ConfigurationError, ProjectError
+from tests.trainer.models import VARIANTS
+from tests.trainer.raw_inputs import embed, raw_items, raw_users
 
 pytestmark = pytest.mark.tf
-
-GENRES = [b"action", "comédie".encode(), b"dra\\ma", b"film\nnoir", b"western"]
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "weighted": {},
-    "gru": {"model__user__encoder": "gru", "model__user__heads": None},
-    "attention": {"model__user__encoder": "attention", "model__user__hidden": None},
-    "matrix": {"model__item__kind": "matrix"},
-}
-
-
-@pytest.fixture(scope="module")
-def trained_as(crafted, configured, tmp_path_factory):
-    """Makes (or finds again) a whole `train` of a variant: folder, and what was said."""
-    from trainer import run
-
-    made = {}
-
-    def train(name):
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            said: list[str] = []
-            run.train(str(crafted(layout="block").root), configured(**VARIANTS[name]), folder, said.append)
-            made[name] = folder, said
-        return made[name]
-
-    return train
-
-
-@pytest.fixture(scope="module")
-def loaded(trained_as):
-    """The served towers of a variant by side."""
-    import tensorflow as tf
-
-    made = {}
-
-    def load(name):
-        if name not in made:
-            folder, _ = trained_as(name)
-            sides = {side: tf.saved_model.load(str(folder / f"{side}_tower" / "1")) for side in ("user", "item")}
-            # Kept beside their signatures: those do not keep the variables alive.
-            made[name] = {side: saved.signatures["serving_default"] for side, saved in sides.items()}, sides
-        return made[name][0]
-
-    return load
 
 
 @pytest.fixture(scope="module")
@@ -67,51 +22,6 @@ def model(trained_as):
 @pytest.fixture(scope="module")
 def towers(loaded):
     return loaded("weighted")
-
-
-def padded(lists, width, nothing=b""):
-    return np.array([row + [nothing] * (width - len(row)) for row in lists], object)
-
-
-def raw_items(truth, indices):
-    """Inputs of the item tower from the world's own values, not from the dataset."""
-    items = [truth.items[i] for i in indices]
-    return {
-        "item_id": np.array([f"i{i}".encode() for i in indices], object),
-        "genres": padded([[GENRES[g - 1] for g in item["genres"]] for item in items], 3),
-        "content": np.array([item["content"] for item in items], np.float32),
-        "price": np.array([item["price"] for item in items], np.float32),
-    }
-
-
-def raw_users(truth, clicks, length):
-    histories = [raw_items(truth, click.history) if click.history else None for click in clicks]
-    users = [truth.users[click.user] for click in clicks]
-
-    def column(name, shape, dtype, nothing):
-        out = np.full((len(clicks), length, *shape), nothing, dtype)
-        for row, history in enumerate(histories):
-            if history is not None:
-                values = history[name]
-                out[row, : len(values)] = values
-        return out
-
-    return {
-        "user_id": np.array([f"u{click.user}".encode() for click in clicks], object),
-        "age": np.array([[np.nan, 3, 18, 49.5, 50][user["age"]] for user in users], np.float64),
-        "interests": padded([[GENRES[i - 1] if i else b"?" for i in user["interests"]] for user in users], 2),
-        "mood": np.array([user["mood"] for user in users], np.float32),
-        "history_item_id": column("item_id", (), object, b""),
-        "history_genres": column("genres", (3,), object, b""),
-        "history_content": column("content", (3,), np.float32, 0),
-        "history_lengths": np.array([len(click.history) for click in clicks], np.int64),
-    }
-
-
-def embed(tower, inputs):
-    import tensorflow as tf
-
-    return tower(**{name: tf.constant(values) for name, values in inputs.items()})["embedding"].numpy()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -239,14 +149,15 @@ def test_what_a_model_folder_holds(model):
     folder, said = model
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
-        "metrics.json", "user_tower", "item_tower", "item_embeddings.parquet", "config.yaml", "report.html",
-        "checkpoints", "logs",
+        "metrics.json", "user_tower", "item_tower", "item_embeddings.parquet", "items.parquet", "users.parquet",
+        "serving.json", "config.yaml", "report.html", "trained_on.json", "checkpoints", "logs",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics["test"]) == {
         "recall@10", "recall@50", "recall@100", "ndcg@10", "mrr", "coverage@10", "clicks",
     }  # fmt: skip
     assert {"validation", "cold", "most_popular", "speed", "dataset"} <= metrics.keys()
+    assert metrics["warm_start"] is None
     assert set(metrics["speed"]) == {"examples_per_second", "step_ms", "input_share"}
     text = "\n".join(said)
     assert text.count("ranked") == 3
