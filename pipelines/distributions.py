@@ -80,7 +80,7 @@ class Distributions:
         names = _names(dataset)
         train = manifest.splits["train"]
         return cls(
-            name=dataset.root.name,
+            name=dataset.name,
             clicks=train.clicks // max(train.epochs, 1),
             rows=manifest.rows,
             rejected=manifest.rejected,

@@ -29,7 +29,7 @@ from pipelines.commands import reporting_errors
 from pipelines.direct_runner import beam_and_runner
 from pipelines.item_tower import Batch, handler
 from pipelines.staging import check_free, staged
-from schemas import codec, raw, tfrecord
+from schemas import codec, raw, storage, tfrecord
 from schemas.errors import ConfigurationError, CorruptDataset, EnvironmentProblem
 from schemas.files import file_crc32c, file_sha256, local_path, write_atomically
 from schemas.manifest import Dataset
@@ -71,10 +71,10 @@ def run(model: Path, dataset: Dataset, output: str, overwrite: bool = False) -> 
         raise EnvironmentProblem("TensorFlow is missing; pip install 'prebatch[beam,trainer]'")
     beam, direct = beam_and_runner()
     inference, parquet = (import_module(f"apache_beam.{name}") for name in ("ml.inference.base", "io.parquetio"))
-    paths = [str(dataset.verify(shard)) for shard in dataset.manifest.items.shards]
-    for file in dataset.manifest.vocabulary.values():
-        dataset.verify(file)
-    read = functools.partial(batches, root=str(dataset.root), serving=serving)
+    for file in (*dataset.manifest.items.shards, *dataset.manifest.vocabulary.values()):
+        dataset.check(file)
+    paths = [dataset.location(shard) for shard in dataset.manifest.items.shards]
+    read = functools.partial(batches, uri=dataset.uri, serving=serving)
     schema = _schema(serving, dimension)
     with staged(output, overwrite) as folder:
         with beam.Pipeline(runner=direct.FnApiRunner()) as pipeline:
@@ -89,11 +89,12 @@ def run(model: Path, dataset: Dataset, output: str, overwrite: bool = False) -> 
         return _finished(folder, dataset, serving, {"model": digest, "dimension": dimension})
 
 
-def batches(path: str, root: str, serving: Serving) -> Iterator[Batch]:
+def batches(path: str, uri: str, serving: Serving) -> Iterator[Batch]:
     """The items of a shard, in batches, as the tower takes them."""
-    dataset = _dataset(root)
-    with gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb") as stream:
-        records = map(codec.decode, tfrecord.read_frames(cast("IO[bytes]", stream), path))
+    dataset = _dataset(uri)
+    with storage.opened(path) as stored:
+        stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if path.endswith(".gz") else stored
+        records = map(codec.decode, tfrecord.read_frames(stream, path))
         while part := list(itertools.islice(records, BATCH)):
             yield batch(part, dataset, serving)
 
@@ -122,21 +123,21 @@ def raw_values(records: list[Record], field: Field, dataset: Dataset) -> npt.NDA
     stored = [np.asarray(record[f"item.{field.name}"]) for record in records]
     flat = np.concatenate(stored)
     if field.encode != "none":
-        flat = _by_index(str(dataset.root), field.name)[flat]
+        flat = _by_index(dataset.uri, field.name)[flat]
     if field.shape == "list":
         return raw.padded(flat, np.array([len(values) for values in stored], np.int64))
     return flat if field.shape == "scalar" else flat.reshape(len(records), -1)
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset(root: str) -> Dataset:
-    return Dataset.open(root)
+def _dataset(uri: str) -> Dataset:
+    return Dataset.open(uri)
 
 
 @functools.lru_cache(maxsize=64)
-def _by_index(root: str, name: str) -> npt.NDArray[Any]:
+def _by_index(uri: str, name: str) -> npt.NDArray[Any]:
     """Raw values of an item feature by index; read once a worker and not shipped with each task."""
-    dataset = _dataset(root)
+    dataset = _dataset(uri)
     return raw.by_index(dataset, next(field for field in dataset.manifest.record.item if field.name == name))
 
 
@@ -165,7 +166,7 @@ def _check(serving: Serving, dataset: Dataset) -> None:
         other = there.get(field.name)
         if other is None:
             raise ConfigurationError(
-                f"--data {dataset.root}: has no item feature {field.name!r}, which the model takes; "
+                f"--data {dataset.uri}: has no item feature {field.name!r}, which the model takes; "
                 "write it with the features that the model was trained on"
             )
         # Of a bucket only its number is stored, so it means the same number only where the boundaries are the same.
@@ -173,7 +174,7 @@ def _check(serving: Serving, dataset: Dataset) -> None:
             mine, theirs = getattr(field, name), getattr(other, name)
             if mine != theirs:
                 raise ConfigurationError(
-                    f"--data {dataset.root}: item feature {field.name!r} differs from the model's in {name}: "
+                    f"--data {dataset.uri}: item feature {field.name!r} differs from the model's in {name}: "
                     f"{mine} expected, {theirs} found; train on this dataset, or give the job these boundaries"
                 )
 
@@ -198,7 +199,7 @@ def _finished(folder: Path, dataset: Dataset, serving: Serving, told: dict[str, 
     inside = len(known) == len(found) and (not len(known) or (known[0] >= 0 and known[-1] < items))
     if not inside or (unknown and not serving.matrix):
         raise CorruptDataset(
-            f"{dataset.root}/items: item.index 0 to {items - 1} expected once each, "
+            f"{dataset.uri}/items: item.index 0 to {items - 1} expected once each, "
             f"{len(found)} vectors of {len(known)} different items came out"
         )
     report = {**told, "items": len(found), "unknown_items": unknown}

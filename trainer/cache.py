@@ -5,6 +5,7 @@ own, so that another training, or another epoch, reads it from the disk. Costs t
 nothing for datasets that are on one. Nothing is ever removed: a folder in it may be deleted at any time between runs.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -71,7 +72,8 @@ def _fetch(dataset: Dataset, copy: Dataset, file: StoredFile) -> None:
             f"writing {target} failed: {error.strerror or error}; make room there, or choose another folder (--cache)"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what refused the file may refuse this
+            partial.unlink(missing_ok=True)
 
 
 def _read(stream: IO[bytes], source: str) -> bytes:

@@ -34,8 +34,8 @@ def told(dataset: Dataset, findings: Findings) -> Iterator[str]:
                 shown=check.shown,
             )  # fmt: skip
     yield events.line(
-        "audited", f"{dataset.root.name}: {findings.found:,} findings", "error" if findings.found else "info",
-        dataset=str(dataset.root), content_digest=dataset.manifest.content_digest, findings=findings.found,
+        "audited", f"{dataset.name}: {findings.found:,} findings", "error" if findings.found else "info",
+        dataset=dataset.uri, content_digest=dataset.manifest.content_digest, findings=findings.found,
         checked={name: check.checked for name, check in findings.checks.items()},
         skipped={name: check.skipped for name, check in findings.checks.items() if check.skipped},
     )  # fmt: skip

@@ -47,11 +47,14 @@ def test_the_whole_catalogue_gets_the_trainers_vectors(crafted, trained_as, trut
         embed.run(model, dataset, str(tmp_path / "out"))
 
 
-def test_features_are_the_worlds_own_values(crafted, trained_as, truth):
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_features_are_the_worlds_own_values(crafted, trained_as, truth, request, where):
     """What a batch sends to the tower, without Beam: texts, numbers and lists of items put together by hand."""
     dataset, serving = crafted(layout="row"), Serving.read(trained_as("weighted")[0])
+    if where == "s3":
+        dataset = Dataset.open(request.getfixturevalue("bucket").upload(dataset.root, "data"))
     (shard,) = dataset.manifest.items.shards
-    (batch,) = embed.batches(str(dataset.path(shard)), str(dataset.root), serving)
+    (batch,) = embed.batches(dataset.location(shard), dataset.uri, serving)
     order = batch.rows["item_index"].to_pylist()
     expected = raw_items(truth, order)
     assert batch.inputs.keys() == expected.keys()
