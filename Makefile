@@ -35,7 +35,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.
 unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup train test test-cluster dist lint format quality bench peers compare compare-negatives clean java known-dataset \
+.PHONY: help setup train test test-cluster test-airflow docker-check dist lint format quality bench days peers compare compare-negatives clean java known-dataset \
     known-comparison
 
 # A source fetched and made into a dataset: (its name, the folder below out/, options).
@@ -61,14 +61,22 @@ test: java ## every test but those that need a cluster; PYTEST_ARGS="-k name" na
 test-cluster: java ## faults on a real cluster of a master and two workers, some minutes; PYTEST_ARGS as for test
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster
 
+test-airflow: java build/airflow/.installed ## the nightly DAG in the real Airflow, MovieLens-100k day by day; 15 minutes
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m airflow $(PYTEST_ARGS) tests/airflow
+
+docker-check: $(INSTALLED) ## hadolint, then both images built and run without a daemon; root, buildah, mmdebstrap; 15 minutes
+	hadolint docker/Dockerfile
+	@python -m pytest -m "docker or not docker" $(PYTEST_ARGS) tests/docker
+
 dist: $(INSTALLED) ## dist/dist.zip, what spark-submit --py-files ships to a cluster's executors
 	@python -m pipelines.shipment --output dist/dist.zip
 
-lint: $(INSTALLED) ## ruff, mypy strict, import contracts
+lint: $(INSTALLED) ## ruff, mypy strict, import contracts, hadolint
 	ruff check
 	ruff format --check
 	mypy
 	lint-imports
+	hadolint docker/Dockerfile
 
 format: $(INSTALLED) ## rewrite the sources the way lint wants them
 	ruff format
@@ -81,6 +89,10 @@ bench: java ## time and memory: the encoder, whole jobs of others, growth, layou
 	@python -m pipelines.sources ml-100k --output data/ml-100k
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m tests.benchmarks.run --movies data/ml-100k \
 	    --output out/bench$(if $(SMALL),-small --small,) $(BENCH_ARGS)
+
+days: java ## three days in a row, models that go on from the day before against new ones; ten minutes
+	@python -m pipelines.sources ml-100k --output data/ml-100k
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m tests.benchmarks.days --movies data/ml-100k --output out/days
 
 peers: out/ml-100k/manifest.json build/peers/.installed ## DeepMatch, keras-rs, EASE on the same held-out clicks, SEEDS=5 seeds; 20 minutes
 	@python -m tests.benchmarks.peers.run --data out/ml-100k --output out/peers --seeds $(SEEDS) \
@@ -189,6 +201,13 @@ build/peers/.installed: tests/benchmarks/peers/requirements.txt | $(INSTALLED)
 	@build/peers/bin/python -m pip --disable-pip-version-check install --quiet --no-input --no-deps -r $<
 	@touch $@
 
+# Airflow pins half of PyPI, so it has an environment of its own too; it calls this project's commands in theirs.
+build/airflow/.installed: docker/airflow/requirements.txt | $(INSTALLED)
+	@echo "test-airflow: installing Airflow into build/airflow; 300 MB on disk, 2 minutes, this once" >&2
+	@python -m venv --clear build/airflow
+	@build/airflow/bin/python -m pip --disable-pip-version-check install --quiet --no-input --no-deps -r $<
+	@touch $@
+
 known-dataset:
 	@test -f pipelines/examples/$(DATASET).yaml || { \
 	    echo "make: DATASET=$(DATASET) is not known; expected one of:" \
@@ -219,6 +238,6 @@ $(INSTALLED): pyproject.toml docker/constraints.txt Makefile
 	[ -x $(VENV)/bin/python ] && $(VENV)/bin/python -c 'import pip' 2> /dev/null || \
 	    PATH="$(OUTER_PATH)" $$python -m venv --clear $(VENV) || { \
 	    echo "setup: $$python cannot make virtual environments; on Debian and Ubuntu install python3.11-venv" >&2; exit 1; }
-	@$(PIP) --editable '.[spark,trainer,beam,ann,dev]'
+	@$(PIP) --editable '.[spark,connect,trainer,beam,ann,dev]'
 	@rm -f $(CLASSES).tried
 	@touch $@

@@ -9,23 +9,24 @@ that fails or is killed leaves the dataset as it was.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines import words
 from pipelines.assembly import content_digest
 from pipelines.config import Config
+from pipelines.differences import differences, resolved
 from pipelines.rejects import Used
 from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
 from samplers.goodness import upper_gamma
-from schemas import configuration
+from schemas import redaction
 from schemas.errors import ConfigurationError, DataError, ProjectError
 from schemas.manifest import Dataset, Manifest, Split, StoredFile
 from schemas.record import RecordSpec
 
 # Where the dataset lies may be said in another way; how many sets there are is what an append changes; and a dataset is
 # the same however the catalogue was kept.
-FREE = (("output", "path"), ("output", "abandoned_after"), ("negatives", "epochs"), ("catalogue",))
+FREE = (("output", "path"), ("output", "abandoned_after"), ("output", "work"), ("negatives", "epochs"), ("catalogue",))
 
 
 def checked(config: Config, epoch_from: int) -> Manifest:
@@ -49,37 +50,14 @@ def checked(config: Config, epoch_from: int) -> Manifest:
             f"--epoch-from {epoch_from}: negatives.epochs is {wanted}, so nothing is to be appended to the {there} "
             f"sets that are there; set negatives.epochs to more, such as --set negatives.epochs={there + 1}"
         )
-    here = config.model_dump(mode="json", exclude_none=True)
-    different = list(_differences(_resolved(manifest.config), _resolved(here)))
+    here = redaction.document(config.model_dump(mode="json", exclude_none=True))  # as the dataset keeps it
+    different = list(differences(resolved(manifest.config), resolved(here), FREE))
     if different:
         raise ConfigurationError(
             f"--epoch-from {epoch_from}: the job file is not the one of {config.output.path}: {'; '.join(different)}; "
             "set it back, or write the dataset anew without --epoch-from"
         )
     return manifest
-
-
-def _resolved(document: dict[str, Any]) -> dict[str, Any]:
-    """A job file as it would be resolved today, so that keys which are new since have their defaults."""
-    config = configuration.validate(Config, document, "the dataset's job file")
-    return config.model_dump(mode="json", exclude_none=True)
-
-
-def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    if path in FREE:
-        return
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(name), new.get(name), (*path, name))
-        # Records hold features in the order of the job file.
-        if path[:1] == ("features",) and list(old) != list(new) and old.keys() == new.keys():
-            yield f"{'.'.join(path)}: in the order {', '.join(old)} there, {', '.join(new)} here"
-    elif old != new:
-        yield f"{'.'.join(path)}: {_told(old)} there, {_told(new)} here"
-
-
-def _told(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
 
 
 def check_inputs(

@@ -17,6 +17,7 @@ from pipelines import mapped_files, parts, tallies
 from pipelines.catalogues import BuiltCatalogue
 from pipelines.config import Config, record_spec
 from pipelines.duration import in_unit
+from pipelines.inheritance import Inherited
 from pipelines.parts import Ledger
 from pipelines.plan import Plan
 from pipelines.publication import Publication
@@ -24,6 +25,7 @@ from pipelines.rejects import Used
 from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
 from pipelines.split import SPLITS
 from pipelines.training_examples import Examples
+from schemas import redaction
 from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
 from schemas.metadata import schema_pbtxt
 from schemas.record import Field
@@ -48,12 +50,12 @@ def plan_for(
         )
         mapped_files.store(Path(vocabulary_path), table)
     return Plan(
-        root=str(publication.root),
+        root=str(publication.folder),
         run=publication.run,
         catalogue=str(path),
         partitions=partitions,
         item_fields=counted.fields,
-        record=record_spec(config, user_fields, counted.fields),
+        record=record_spec(config, user_fields, counted.fields, counted.figures.gone > 0),
         ties=config.history.ties,
         exclude=config.negatives.levels,
         shortage=config.negatives.shortage,
@@ -84,6 +86,7 @@ def stored_vocabularies(publication: Publication, vocabularies: dict[str, list[s
 def assembled(
     config: Config, plan: Plan, counted: BuiltCatalogue, examples: Examples, written: pa.Table, used: Used,
     items: Split, items_digest: int, vocabularies: dict[str, StoredFile], publication: Publication,
+    before: Inherited | None = None,
 ) -> Manifest:  # fmt: skip
     """The manifest of what the tasks say they wrote."""
     rows = written.to_pylist()
@@ -103,7 +106,7 @@ def assembled(
         items=items,
         vocabulary=vocabularies,
         files={"schema": schema, **{f"rejected-{number}": file for number, file in enumerate(used.files)}},
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=redaction.document(config.model_dump(mode="json", exclude_none=True)),
         seed=plan.seed,
         content_digest=content_digest(digests, vocabularies),
         digest_algorithm=DIGEST_ALGORITHM,
@@ -115,7 +118,7 @@ def assembled(
         rows=used.rows,
         unmatched_items=used.unmatched_items,
         statistics={
-            **_statistics(plan, counted, draws, splits, rows, used),
+            **_statistics(plan, counted, draws, splits, rows, used, before),
             "examples": examples.to_json(),
             "inputs": used.hashes,
             "digests": {name: f"{digest:x}" for name, digest in digests.items()},
@@ -173,8 +176,9 @@ def _draws(plan: Plan, counted: BuiltCatalogue, rows: list[dict[str, Any]]) -> _
 
 
 def _statistics(
-    plan: Plan, counted: BuiltCatalogue, draws: _Draws, splits: dict[str, Split], rows: list[dict[str, Any]], used: Used
-) -> dict[str, Any]:
+    plan: Plan, counted: BuiltCatalogue, draws: _Draws, splits: dict[str, Split], rows: list[dict[str, Any]],
+    used: Used, before: Inherited | None,
+) -> dict[str, Any]:  # fmt: skip
     cells = draws.ledger.cells
     figures = counted.figures
     edges, train = figures.decile_edges, splits["train"]
@@ -185,6 +189,7 @@ def _statistics(
         "items_counted": figures.counted,
         "unmatched_users": used.unmatched_users,
         **({"given": used.given} if used.given else {}),
+        **({} if before is None else {"inherited": before.to_json(Path(plan.root), figures.gone)}),
         "bytes_per_click": round(train.bytes / train.clicks, 2) if train.clicks else 0.0,
         "decile_items": [int(edges[i + 1] - edges[i]) for i in range(10)],
         "positives_by_decile": tallies.by_decile(_summed(rows, "positives", np.int64, 0), cells, edges),

@@ -15,24 +15,23 @@ from pipelines.auditing import items as item_table
 from pipelines.auditing.declared import declared
 from pipelines.auditing.findings import Findings
 from pipelines.auditing.tally import MOST_HASHES, Tally
-from pipelines.commands import reporting_errors
-from schemas.errors import ConfigurationError, CorruptDataset, ProjectError
-from schemas.manifest import MANIFEST, Dataset, Manifest, local_path, write_atomically
+from pipelines.commands import Command, log_option, reporting_errors
+from schemas import events, storage
+from schemas.errors import ConfigurationError, CorruptDataset
+from schemas.files import write_atomically
+from schemas.manifest import MANIFEST, Dataset, Manifest
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("uri")
 @click.option("--items", "source_path", help="The item table that the dataset was made of (Parquet), to compare with.")
 @click.option("--report", "report_path", help="An HTML file to write the findings to.")
+@log_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def main(uri: str, source_path: str | None, report_path: str | None, debug: bool) -> None:
+def main(uri: str, source_path: str | None, report_path: str | None, log: events.Format, debug: bool) -> None:
     """Read a finished dataset anew, and say what is not as it should be."""
-    with reporting_errors(debug):
-        try:
-            root = local_path(uri)
-        except ProjectError as error:
-            raise ConfigurationError(str(error)) from error
-        if not (root / MANIFEST).is_file():
+    with reporting_errors(debug, log):
+        if not storage.folder(uri).exists(MANIFEST):
             raise ConfigurationError(f"expected the folder of a dataset, but {uri} has no {MANIFEST}")
         for option, path in (("--items", source_path), ("--report", report_path)):
             if path is not None and (not Path(path).is_file() if option == "--items" else Path(path).is_dir()):
@@ -41,7 +40,11 @@ def main(uri: str, source_path: str | None, report_path: str | None, debug: bool
         findings = audited(dataset, source_path)
         if report_path is not None:
             write_atomically(Path(report_path), report.html(dataset, findings).encode())
-        click.echo(report.text(dataset.root.name, findings))
+        if log == "json":
+            for line in report.told(dataset, findings):
+                click.echo(line, err=True)
+        else:
+            click.echo(report.text(dataset.name, findings))
         sys.exit(1 if findings.found else 0)
 
 
@@ -77,7 +80,7 @@ def audited(dataset: Dataset, source_path: str | None = None) -> Findings:
 def _read(dataset: Dataset, items: item_table.Items) -> Tally:
     """The shards of clicks."""
     manifest = dataset.manifest
-    told = declared(manifest, items.counts.astype(np.float64), items.frequency)
+    told = declared(manifest, items.counts.astype(np.float64), items.frequency, items.gone)
     clicks = manifest.splits["train"].clicks
     held_out = sum(split.clicks for name, split in manifest.splits.items() if name != "train")
     job = graph.Job(
@@ -95,7 +98,7 @@ def _read(dataset: Dataset, items: item_table.Items) -> Tally:
         for shard in split.shards:
             if not 0 <= shard.epoch < split.epochs:
                 raise CorruptDataset(f"{shard.path}: set {shard.epoch} expected below {split.epochs}")
-            tasks.append(graph.Task(shard.path, str(dataset.path(shard)), name, shard.epoch))
+            tasks.append(graph.Task(shard.path, dataset.location(shard), name, shard.epoch))
     tally = graph.run(tasks, job)
     counted = int(tally.positives[0].sum()) + held_out
     totals.positives(tally, items, manifest, counted == job.expected)

@@ -78,7 +78,8 @@ def store_boundaries(clicks: DataFrame, plan: Plan, examples: int, work: Path) -
     written = {row.part for row in parts.collect()}
     paths = []
     for group in range(epochs * kinds):
-        pieces = [np.load(_path(work, p)) for p in range(group * ranges, (group + 1) * ranges) if p in written]
+        own = [p for p in range(group * ranges, (group + 1) * ranges) if p in written]
+        pieces = [np.load(_path(work, p), allow_pickle=False) for p in own]
         path = work / f"boundaries-{group}.npy"
         np.save(path, np.concatenate(pieces) if pieces else np.zeros(0, np.uint64), allow_pickle=False)
         paths.append(str(path))

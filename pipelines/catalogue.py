@@ -1,8 +1,9 @@
 """The catalogue: every item once, encoded, with its training frequency and the proposal's table, in one mapped file.
 
 The driver builds it from the item table, as it is small beside the clicks; executors map the Arrow file, so that all
-workers of a machine share its pages and none parses anything. Rows are in `item_index` order. Clicks carry an item's
-`number` (its position by key), known before any frequency is; `index_of_number` leads from there to the index.
+workers of a machine share its pages and none parses anything. Rows are in `item_index` order: by falling training
+clicks, or as an earlier day had them, new items behind (pipelines/inheritance.py). Clicks carry an item's `number` (its
+position by key), known before any frequency is; `index_of_number` leads from there to the index.
 Cost: the encoded items and 32 bytes an item (52 where draws are without replacement) on the driver, the same again as
 shared pages on each machine.
 """
@@ -38,6 +39,7 @@ from schemas.table import Table
 
 if TYPE_CHECKING:  # a task needs no pydantic
     from pipelines.config import Features
+    from pipelines.inheritance import Inherited
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -135,7 +137,10 @@ def checked_part(table: pa.Table, features: "Features", where: str) -> CheckedIt
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items in `item_index` order: table columns key, title, count and the fragments of every feature."""
+    """Items in `item_index` order: table columns key, title, count and the fragments of every feature.
+
+    index_of_number: [items]; -1 behind the numbers, where items are gone and have none.
+    """
 
     table: pa.Table
     fields: tuple[Field, ...]
@@ -152,6 +157,29 @@ class Catalogue:
         return counts
 
     @property
+    def gone(self) -> npt.NDArray[np.bool_] | None:
+        """[items] those that keep their index but are no longer in the item table; None where there are none."""
+        if "gone" not in self.table.column_names:
+            return None
+        return np.asarray(self.table["gone"].to_numpy(), bool)
+
+    @functools.cached_property
+    def by_popularity(self) -> Ints | None:
+        """[items] item indices by falling training clicks, ties by index; None where that is their order."""
+        counts = self.counts
+        return np.argsort(-counts, kind="stable") if (np.diff(counts) > 0).any() else None
+
+    @property
+    def ranks(self) -> Ints | None:
+        """[items] the place of each in `by_popularity`; None where it is the index."""
+        order = self.by_popularity
+        if order is None:
+            return None
+        ranks = np.empty_like(order)
+        ranks[order] = np.arange(len(order))
+        return ranks
+
+    @property
     def frequencies(self) -> Ints | Floats:
         """[items] what proposals count: the training clicks, or `frequencies` of them as they are configured."""
         if "frequency" not in self.table.column_names:
@@ -161,8 +189,8 @@ class Catalogue:
 
     def with_frequencies(self, by_number: Floats) -> "Catalogue":
         """The catalogue with frequencies [items, by number] that proposals count in place of training clicks."""
-        values = np.empty_like(by_number)
-        values[self.index_of_number] = by_number
+        values, numbered = np.zeros(len(self)), self.index_of_number >= 0
+        values[self.index_of_number[numbered]] = by_number[numbered]
         return Catalogue(self.table.append_column("frequency", pa.array(values)), self.fields, self.index_of_number)
 
     def items_of(self, clicks: pa.Table) -> Ints:
@@ -265,7 +293,7 @@ class Catalogue:
     @functools.cached_property
     def cells(self) -> Cells:
         """What draws are counted by."""
-        return Cells.of(self.tallied)
+        return Cells.of(self.tallied, self.by_popularity)
 
     @property
     def drawn_mass(self) -> tuple[Ints, int]:
@@ -330,28 +358,45 @@ def _of_one(inclusion: Floats) -> Ints:
     return whole
 
 
-def build(items: CheckedItems, counts_by_number: Ints, features: "Features") -> tuple[Catalogue, dict[str, list[str]]]:
-    """(catalogue, vocabularies by feature) of the checked items and their training clicks [items, by number]."""
+def build(
+    items: CheckedItems, counts_by_number: Ints, features: "Features", before: "Inherited | None" = None
+) -> tuple[Catalogue, dict[str, list[str]]]:
+    """(catalogue, vocabularies by feature) of the checked items and their training clicks [items, by number].
+
+    before: what is inherited: items keep their indices, those that are gone too; new ones follow by falling clicks.
+    """
     order = np.lexsort((np.arange(len(counts_by_number)), -counts_by_number))
-    index_of_number = np.empty_like(order)
-    index_of_number[order] = np.arange(len(order))
+    keys = encoding.texts(items.table["key"].combine_chunks())
+    known = np.full(len(order), -1) if before is None else before.indices(keys)
+    order = np.concatenate([np.argsort(known, kind="stable")[(known < 0).sum() :], order[known[order] < 0]])
     table, counts = items.table.take(pa.array(order)).combine_chunks(), counts_by_number[order]
     columns = {
-        "key": encoding.texts(table["key"].combine_chunks()),
+        "key": keys.take(pa.array(order)),
         "title": table["title"].combine_chunks().cast(pa.large_string()),
         "count": pa.array(counts, pa.int64()),
         **{name: table[name].combine_chunks() for name in available.LIMITS if name in table.column_names},
     }
     fields, vocabularies = [], {}
     for name, spec in features.item.items():
-        field, values, fragments = encoding.learned(name, spec, table[name].combine_chunks(), counts)
+        field, values, fragments = encoding.learned(name, spec, table[name].combine_chunks(), counts, before)
         if values is not None:
             vocabularies[name] = values
         columns[name] = fragments.values
         if fragments.lengths is not None:
             columns[f"{name}.lengths"] = fragments.lengths
         fields.append(field)
-    return Catalogue(pa.table(columns), tuple(fields), index_of_number), vocabularies
+    found, own = pa.table(columns), known[order][known[order] >= 0]
+    if before is not None and len(own) < len(before):  # rows of what is gone among them, each at its index
+        gone = np.setdiff1d(np.arange(len(before)), own)
+        rows = before.rows(gone, tuple(fields), found.schema)
+        found = found.append_column("gone", pa.array(np.zeros(len(order), bool)))
+        indices = np.concatenate([own, np.arange(len(before), len(before) + len(order) - len(own)), gone])
+        found = pa.concat_tables([found, rows]).combine_chunks().take(pa.array(np.argsort(indices)))
+    else:
+        indices = np.arange(len(order))
+    index_of_number = np.full(len(indices), -1)
+    index_of_number[order] = indices[: len(order)]
+    return Catalogue(found.combine_chunks(), tuple(fields), index_of_number), vocabularies
 
 
 @functools.lru_cache(maxsize=1)

@@ -39,12 +39,16 @@ class ClickCounts:
 
 @dataclass(frozen=True)
 class Figures:
-    """items; clicked: in training. counted: of positive frequency. decile_edges: [11] see `tallies.decile_edges`."""
+    """items; clicked: in training. counted: of positive frequency. decile_edges: [11] see `tallies.decile_edges`.
+
+    gone: of the items, how many have left the item table.
+    """
 
     items: int
     clicked: int
     counted: int
     decile_edges: Ints
+    gone: int = 0
 
 
 class Items(Protocol):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from schemas.errors import OutputError
-from schemas.manifest import write_atomically
+from schemas.files import write_atomically
 
 WORK = "_work"
 ALIVE = ".alive"

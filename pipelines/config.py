@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.duration import Duration, seconds
+from pipelines.duration import BeforeEnd, Duration, seconds
 from samplers import mixture, strategies
-from schemas import record
+from schemas import record, storage
 from schemas.configuration import Strict
 from schemas.features import RESERVED_NAMES, FeatureSpec
 
 CATALOGUE_WIDE = ("uniform", "popularity", "log_uniform")  # strategies that are one distribution for all clicks
+DAYS = ("date", "first", "last")  # what {...} in paths and filters may stand for
 LEAST_ABANDONED_SECONDS = 60  # a run shows life every 10 s, and a shared file system may tell of it late
 
 Format = Literal["parquet", "orc", "csv", "json", "table"]
@@ -59,6 +60,8 @@ class Clicks(Input):
     exclude: a column of lists of item ids that are not to be drawn (`listed` in negatives.exclude).
     session: a column that tells a user's sessions apart; session_gap: a pause that ends one (`session` there). A click
     without a session is one of its own.
+    window, arrived, watermark: of a job for a day (--date), see pipelines/days.py: read clicks of so long before its
+    end, of which the column `arrived` says that they had arrived so long after it.
     """
 
     user: str
@@ -70,6 +73,9 @@ class Clicks(Input):
     exclude: str | None = None
     session: str | None = None
     session_gap: Duration | None = None
+    window: Duration | None = None
+    arrived: str | None = None
+    watermark: Duration | None = None
 
     @field_validator("weight", mode="before")
     @classmethod
@@ -393,12 +399,12 @@ class LeaveLastSplit(Strict):
     per: Literal["user"] = "user"
 
 
-Moment = dt.datetime | dt.date | int | float
+Moment = dt.datetime | dt.date | int | float | BeforeEnd
 
 
 class TimeSplit(Strict):
     """Clicks from `test_from` on are the test, those from `validation_from` up to it the validation. UTC, or clicks'
-    unit.
+    unit, or so long before the end of the day that the job is for (-1d).
     """
 
     kind: Literal["time"]
@@ -408,7 +414,11 @@ class TimeSplit(Strict):
     @model_validator(mode="after")
     def _in_order(self) -> "TimeSplit":
         earlier, later = self.validation_from, self.test_from
-        if type(earlier) is type(later) and earlier > later:  # type: ignore[operator]
+        if isinstance(earlier, str) and isinstance(later, str):
+            reversed_ = seconds(earlier[1:]) < seconds(later[1:])
+        else:
+            reversed_ = type(earlier) is type(later) and earlier > later  # type: ignore[operator]
+        if reversed_:
             raise ValueError(
                 f"validation_from {earlier} comes after test_from {later}; it must be the earlier of the two"
             )
@@ -419,9 +429,12 @@ class Output(Strict):
     """Where the dataset goes; `shards` files for each split and each set of negatives.
 
     abandoned_after: how long a run on another machine may show no sign of life before it counts as dead.
+    work: a folder on a disk that driver and executors share, for what tasks map while the run lasts; where the output
+    lies on an object store, as otherwise that lies in the output. On one machine the system's temporary folder will do.
     """
 
     path: str
+    work: str | None = None
     shards: int = Field(8, ge=1, le=100_000)
     compression: Literal["none", "gzip"] = "none"
     abandoned_after: Duration = "5m"
@@ -430,6 +443,19 @@ class Output(Strict):
     def abandoned_seconds(self) -> float:
         """`abandoned_after` in seconds."""
         return float(seconds(self.abandoned_after))
+
+    @model_validator(mode="after")
+    def _work_for_stores_alone(self) -> "Output":
+        if self.work is not None and not storage.is_remote(self.path):
+            raise ValueError("work is for outputs on an object store, a local one needs none; leave it out")
+        return self
+
+    @field_validator("work")
+    @classmethod
+    def _on_a_disk(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not value.startswith("file:"):
+            raise ValueError(f"a folder on a disk expected, got {value}")
+        return value
 
     @field_validator("abandoned_after")
     @classmethod
@@ -446,8 +472,12 @@ class Limits(Strict):
 
 
 class Config(Strict):
-    """A whole job."""
+    """A whole job. date: the day that it is for, as --date. inherit: a dataset whose indices stay, or `previous` for
+    that of the latest day before; see pipelines/inheritance.py.
+    """
 
+    date: dt.date | None = None
+    inherit: str | None = Field(None, min_length=1)
     clicks: Clicks
     items: Items
     catalogue: Catalogue = Field(default_factory=Catalogue)
@@ -487,6 +517,8 @@ class Config(Strict):
             found.append("frequencies")
         if self.items.available_from is not None or self.items.available_to is not None:
             found.append("items.available_from and available_to")
+        if self.inherit is not None:
+            found.append("inherit")
         return found
 
     def _frequency_problems(self) -> Iterator[str]:
@@ -532,6 +564,7 @@ class Config(Strict):
             problems.append(
                 "negatives.shortage: mask is for per: click; a shared pool masks its accidental hits anyway"
             )
+        problems += _of_date(self)
         problems += _of_partitions(self)
         problems += _of_strategies(self)
         problems += _of_in_batch(self)
@@ -579,6 +612,35 @@ class Config(Strict):
                     "or leave it out"
                 )
         return problems
+
+
+def _of_date(config: Config) -> list[str]:
+    """What counts from a day where the job is for none, or lacks what it goes by."""
+    clicks, split = config.clicks, config.split
+    inputs = {name: getattr(config, name) for name in ("clicks", "items", "users", "impressions")}
+    texts = {
+        f"{name}.{key}": getattr(source, key) or ""
+        for name, source in inputs.items() if source is not None for key in ("path", "filter")
+    }  # fmt: skip
+    problems = [
+        f"{option}: {{first}} is the day in which clicks.window begins; give clicks.window"
+        for option, text in texts.items() if "{first}" in text and clicks.window is None
+    ]  # fmt: skip
+    if clicks.watermark is not None and clicks.arrived is None:
+        problems.append("clicks.watermark: bounds when clicks arrived; give clicks.arrived: COLUMN, or leave it out")
+    if config.date is not None:
+        return problems
+    dated = {
+        "clicks.window": clicks.window is not None,
+        "clicks.arrived": clicks.arrived is not None,
+        "inherit: previous": config.inherit == "previous",
+        **{f"split.{name}": isinstance(getattr(split, name, None), str) for name in ("test_from", "validation_from")},
+        **{name: any(f"{{{day}}}" in text for day in DAYS) for name, text in texts.items()},
+    }
+    return problems + [
+        f"{option}: counts from the day that the job is for; give --date YYYY-MM-DD, or change it"
+        for option, there in dated.items() if there
+    ]  # fmt: skip
 
 
 def _of_partitions(config: Config) -> list[str]:
@@ -662,16 +724,10 @@ def _of_strategies(config: Config) -> list[str]:
     return problems
 
 
-def for_date(config: Config, date: dt.datetime | dt.date | None) -> Config:
-    """The configuration with its output below dt=DATE, or as it is."""
-    if date is None:
-        return config
-    path = f"{config.output.path.rstrip('/')}/dt={date:%Y-%m-%d}"
-    return config.model_copy(update={"output": config.output.model_copy(update={"path": path})})
-
-
-def record_spec(config: Config, user: tuple[record.Field, ...], item: tuple[record.Field, ...]) -> record.RecordSpec:
-    """The record format of a job, once its features are resolved."""
+def record_spec(
+    config: Config, user: tuple[record.Field, ...], item: tuple[record.Field, ...], gone: bool = False
+) -> record.RecordSpec:
+    """The record format of a job, once its features are resolved. gone: whether some items have left the table."""
     return record.RecordSpec(
         user=user,
         item=item,
@@ -687,4 +743,5 @@ def record_spec(config: Config, user: tuple[record.Field, ...], item: tuple[reco
         log_q="candidate" if config.negatives.proposal.click_dependent else "item",
         frequency=not config.frequencies.plain,
         unique=config.negatives.per == "click" and config.unique is True,
+        gone=gone,
     )

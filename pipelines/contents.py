@@ -80,8 +80,8 @@ def clicks(record: Mapping[str, Decoded], spec: RecordSpec, held_out: bool = Fal
 def item(record: Mapping[str, Decoded], spec: RecordSpec) -> Item:
     """The item of one decoded record of items/."""
     try:
-        features = {field.name: np.asarray(record[f"item.{field.name}"]) for field in spec.item}
-        key, title = (_text(record[f"item.{name}"]) for name in ("key", "title"))
+        features = {field.name: _array(record, f"item.{field.name}", field.dtype) for field in spec.item}
+        key, title = (_text(record, f"item.{name}") for name in ("key", "title"))
         return Item(int(_ints(record, "item.index")[0]), int(_ints(record, "item.count")[0]), key, title, features)
     except (KeyError, IndexError, ValueError) as error:
         raise CorruptDataset(
@@ -105,19 +105,21 @@ def key_bytes(record: Mapping[str, Decoded]) -> dict[str, int]:
 
 
 def _clicks(record: Mapping[str, Decoded], spec: RecordSpec, held_out: bool) -> Iterator[Click]:
-    time, weight = _ints(record, "click.time"), np.asarray(record["click.weight"])
+    time, weight = _ints(record, "click.time"), _array(record, "click.weight", "float32")
     count = len(time)
     layout = "row" if held_out else spec.layout
+    if len(weight) != count:
+        raise ValueError(f"click.weight: {len(weight)} weights of {count} clicks")
     user = _users(record, layout, count)
     users = _entities(record, "user", spec.user, len(set(user.tolist())), alone=layout == "row")
-    index = _ints(record, "item.index")
+    index = _within("item.index", _ints(record, "item.index"), None)
     table = _entities(record, "item", spec.item, len(index))
     histories = _histories(record, spec, layout, time, table)
     for click in range(count):
-        slots, log_q, masked = _candidates(record, spec, click, len(index), held_out)
+        slots, log_q, masked = _candidates(record, spec, click, count, len(index), held_out)
         extra: dict[str, Any] = {}
         if held_out:
-            extra = {"user_key": _text(record["user.key"]), "known": _ints(record, "exclude.index")}
+            extra = {"user_key": _text(record, "user.key"), "known": _ints(record, "exclude.index")}
             extra["history_index"] = _ints(record, "history.index")
         yield Click(
             users[user[click]],
@@ -137,40 +139,47 @@ def _users(record: Mapping[str, Decoded], layout: str, count: int) -> Ints:
     """[clicks] whose features each click has: its own, or those of its window."""
     if layout != "sequence":
         return np.arange(count)
-    lengths = _ints(record, "sequence.lengths")
-    if lengths.sum() != count:
-        raise ValueError(f"sequence.lengths: windows of {lengths.sum()} clicks, but {count} times")
+    lengths = _lengths(record, "sequence.lengths", count)
     return np.repeat(np.arange(len(lengths)), lengths)
 
 
 def _candidates(
-    record: Mapping[str, Decoded], spec: RecordSpec, click: int, items: int, held_out: bool
+    record: Mapping[str, Decoded], spec: RecordSpec, click: int, clicks: int, items: int, held_out: bool
 ) -> tuple[Ints, npt.NDArray[np.float32] | None, npt.NDArray[np.bool_]]:
-    """(slots, log_q, masked) of one click."""
+    """(slots, log_q, masked) of one of a record's clicks."""
     if held_out:
         return np.zeros(1, np.int64), None, np.zeros(1, bool)
-    if spec.layout == "row":
-        mask = _ints(record, "item.mask") if spec.mask else np.ones(items, np.int64)
-        return np.arange(items), np.asarray(record["item.log_q"]), mask == 0
     count = spec.negatives
-    positive = _ints(record, "sequence.item" if spec.layout == "sequence" else "block.positive")[click : click + 1]
+    if spec.layout == "row":
+        mask = _exactly(record, "item.mask", "int64", 1 + count) if spec.mask else np.ones(1 + count, np.int64)
+        _as_many("item.index", _ints(record, "item.index"), 1 + count)
+        return np.arange(items), _exactly(record, "item.log_q", "float32", items), mask == 0
+    key = "sequence.item" if spec.layout == "sequence" else "block.positive"
+    positive = _as_many(key, _slots(record, key, items), clicks)[click : click + 1]
+    negatives = _slots(record, "block.negatives", items)
     if spec.per == "click":
-        slots = np.concatenate([positive, _ints(record, "block.negatives")[click * count : (click + 1) * count]])
-        own = slice(click * (1 + count), (click + 1) * (1 + count))
-        mask = _ints(record, "block.mask")[own] if spec.mask else np.ones(1 + count, np.int64)
+        negatives = _as_many("block.negatives", negatives, clicks * count)[click * count : (click + 1) * count]
+        slots = np.concatenate([positive, negatives])
+        own, all_of_them = slice(click * (1 + count), (click + 1) * (1 + count)), clicks * (1 + count)
+        mask = np.ones(1 + count, np.int64)
+        if spec.mask:
+            mask = _exactly(record, "block.mask", "int64", all_of_them)[own]
         if spec.log_q == "candidate":
-            return slots, np.asarray(record["block.log_q"], np.float32)[own], mask == 0
-        log_q = np.asarray(record["item.log_q"], np.float32)[slots]
-        log_q[1:] -= np.asarray(record["block.log_allowed"])[click]
+            return slots, _exactly(record, "block.log_q", "float32", all_of_them)[own], mask == 0
+        log_q = _exactly(record, "item.log_q", "float32", items)[slots]
+        log_q[1:] -= _exactly(record, "block.log_allowed", "float32", clicks)[click]
         if spec.unique:
             log_q = np.minimum(log_q, np.float32(0))
         return slots, np.where(mask == 0, np.float32(np.log(count)), log_q), mask == 0
-    slots = np.concatenate([positive, _ints(record, "block.negatives")])
+    slots = np.concatenate([positive, _as_many("block.negatives", negatives, count)])
     masked = np.zeros(len(slots), bool)
     first = _ints(record, "block.hit_click")
-    length = _ints(record, "block.hit_length") if spec.layout == "sequence" else np.ones(len(first), np.int64)
-    masked[1 + _ints(record, "block.hit_pool")[(first <= click) & (click < first + length)]] = True
-    return slots, np.asarray(record["item.log_q"])[slots], masked
+    length = np.ones(len(first), np.int64)
+    if spec.layout == "sequence":
+        length = _exactly(record, "block.hit_length", "int64", len(first))
+    hit = _as_many("block.hit_pool", _slots(record, "block.hit_pool", count), len(first))
+    masked[1 + hit[(first <= click) & (click - first < length)]] = True
+    return slots, _exactly(record, "item.log_q", "float32", items)[slots], masked
 
 
 def _histories(
@@ -182,15 +191,15 @@ def _histories(
         return [[] for _ in range(count)]
     if layout == "sequence":
         known = [{name: item[name] for name in spec.history} for item in table]
-        slots, window = _ints(record, "sequence.item"), _users(record, layout, count)
+        slots, window = _slots(record, "sequence.item", len(table)), _users(record, layout, count)
+        _as_many("sequence.item", slots, count)
         begin = np.searchsorted(window, window)
         ends = known_to(begin, time, spec.ties)
         return [[known[slot] for slot in slots[begin[i] : ends[i]]] for i in range(count)]
     if layout == "block":
         known = _entities(record, "history", spec.history_fields, len(_ints(record, "history.index")))
-        slots, lengths = _ints(record, "block.history"), _ints(record, "history.lengths")
-        if lengths.sum() != len(slots) or len(lengths) != count:
-            raise ValueError(f"history.lengths: {len(lengths)} histories do not fit the record")
+        slots = _slots(record, "block.history", len(known))
+        lengths = _as_many("history.lengths", _lengths(record, "history.lengths", len(slots)), count)
         ends = np.cumsum(lengths)
         return [[known[slot] for slot in slots[ends[i] - lengths[i] : ends[i]]] for i in range(count)]
     first = next((field for field in spec.history_fields if field.width is not None), None)
@@ -210,9 +219,9 @@ def _entities(
 
 
 def _parts(record: Mapping[str, Decoded], key: str, field: Field, count: int, alone: bool) -> list[npt.NDArray[Any]]:
-    values = np.asarray(record[key])
+    values = _array(record, key, field.dtype)
     if field.width is None:
-        lengths = np.array([len(values)]) if alone else _ints(record, f"{key}.lengths")
+        lengths = np.array([len(values)]) if alone else _lengths(record, f"{key}.lengths", len(values))
     else:
         lengths = np.full(count, field.width)
     if len(lengths) != count or int(lengths.sum()) != len(values):
@@ -220,9 +229,50 @@ def _parts(record: Mapping[str, Decoded], key: str, field: Field, count: int, al
     return np.split(values, np.cumsum(lengths)[:-1]) if count else []
 
 
+def _slots(record: Mapping[str, Decoded], key: str, items: int) -> Ints:
+    """Places in a table; numpy would count negative ones from its end."""
+    return _within(key, _ints(record, key), items)
+
+
+def _lengths(record: Mapping[str, Decoded], key: str, total: int) -> Ints:
+    """Lengths that make up `total`; each is looked at, as sums wrap around."""
+    lengths = _within(key, _ints(record, key), total + 1)
+    if int(lengths.sum()) != total:
+        raise ValueError(f"{key}: lengths of {int(lengths.sum())} in all, of {total} values")
+    return lengths
+
+
+def _exactly(record: Mapping[str, Decoded], key: str, dtype: str, count: int) -> npt.NDArray[Any]:
+    return _as_many(key, _array(record, key, dtype), count)
+
+
+def _as_many(key: str, values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    if len(values) != count:
+        raise ValueError(f"{key}: {len(values)} values where {count} are expected")
+    return values
+
+
+def _within(key: str, values: Ints, end: int | None) -> Ints:
+    if len(values) and (values.min() < 0 or (end is not None and values.max() >= end)):
+        raise ValueError(f"{key}: a number is negative{'' if end is None else f' or not below {end}'}")
+    return values
+
+
 def _ints(record: Mapping[str, Decoded], key: str) -> Ints:
-    return np.asarray(record[key], np.int64)
+    return _array(record, key, "int64")
 
 
-def _text(values: Decoded) -> str:
-    return bytes(values[0]).decode("utf-8", "replace") if len(values) else ""
+def _array(record: Mapping[str, Decoded], key: str, dtype: str) -> npt.NDArray[Any]:
+    """Numbers of a key. Texts in their place are refused: numpy would read numbers, or pad each one."""
+    values = record[key]
+    if isinstance(values, list) or (len(values) and values.dtype != dtype):
+        found = "bytes" if isinstance(values, list) else str(values.dtype)
+        raise ValueError(f"{key}: {dtype} expected, {found} found")
+    return values.astype(dtype, copy=False)
+
+
+def _text(record: Mapping[str, Decoded], key: str) -> str:
+    values = record[key]
+    if not isinstance(values, list):
+        raise ValueError(f"{key}: bytes expected, {values.dtype} found")
+    return values[0].decode("utf-8", "replace") if values else ""

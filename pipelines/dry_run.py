@@ -6,18 +6,18 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from pipelines import estimate, words
 from pipelines.config import Config
+from pipelines.engine import parallelism
 from pipelines.estimate import Volume
-from pipelines.progress import Progress, spark_tasks
+from pipelines.progress import Progress
 from pipelines.split import SPLITS
 from pipelines.survey import Survey, survey
-from schemas import tfrecord
-from schemas.errors import ProjectError
-from schemas.manifest import MANIFEST, local_path
+from schemas import storage, tfrecord
+from schemas.manifest import MANIFEST
+from schemas.storage import LocalFolder
 
 
 def text(spark: SparkSession, config: Config, progress: Progress | None = None, epoch_from: int = 0) -> str:
@@ -25,8 +25,9 @@ def text(spark: SparkSession, config: Config, progress: Progress | None = None, 
 
     epoch_from: sets of negatives that are there already; the estimate is of what is appended to them.
     """
-    progress = progress or Progress()
-    progress.tasks = progress.tasks or spark_tasks(spark)
+    if progress is None:
+        progress = Progress()
+        progress.watch(spark)
     with progress.step("survey", "counting items, clicks and users"):
         found = survey(spark, config)
     lines = ["", "dry run: nothing is written", "", *_inputs(found), "", "plan"]
@@ -149,7 +150,7 @@ def _about_draws(config: Config, found: Survey) -> Iterator[str]:
 
 
 def _about_files(spark: SparkSession, config: Config, volumes: dict[str, Volume], epoch_from: int) -> Iterator[str]:
-    cores, train = _cores(spark), volumes["train"]
+    cores, train = parallelism(spark), volumes["train"]
     shards = config.output.shards * (config.negatives.epochs - epoch_from)
     if cores > shards:
         yield (
@@ -162,23 +163,15 @@ def _about_files(spark: SparkSession, config: Config, volumes: dict[str, Volume]
         fewer = "layout.positions" if config.layout.kind == "sequence" else "layout.clicks"
         yield f"a record takes {words.size(train.bytes / train.records)}: lower {fewer} or negatives.count"
     total = sum(volume.bytes for volume in volumes.values())
-    try:
-        root = local_path(config.output.path).absolute()
-    except ProjectError as error:
-        yield f"output.path: {error}"
+    where = storage.folder(config.output.path)
+    if where.exists(MANIFEST) and not epoch_from:
+        yield f"{where} holds a dataset already: the job needs --overwrite"
+    if not isinstance(where, LocalFolder):
         return
-    if (root / MANIFEST).exists() and not epoch_from:
-        yield f"{root} holds a dataset already: the job needs --overwrite"
+    root = where.path.absolute()
     parent = next(path for path in (root, *root.parents) if path.exists())
     free = shutil.disk_usage(parent).free
     if config.output.compression == "none" and total > free:
         yield f"{words.size(total)} are more than the {words.size(free)} free at {parent}: the job would fail"
     if not os.access(parent, os.W_OK):
         yield f"{parent} cannot be written: the job would fail"
-
-
-def _cores(spark: SparkSession) -> int:
-    try:
-        return int(spark.sparkContext.defaultParallelism)
-    except PySparkException:
-        return 1  # Spark Connect does not tell

@@ -39,4 +39,12 @@ def _checked(value: Any) -> str:
     return text.strip()
 
 
+def _checked_before(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    if not text.strip().startswith("-"):
+        raise ValueError(f"a time, or a span before the end of the day such as -1d, is expected, got {value!r}")
+    return "-" + _checked(text.strip()[1:])
+
+
 Duration = Annotated[str, BeforeValidator(_checked)]
+BeforeEnd = Annotated[str, BeforeValidator(_checked_before)]

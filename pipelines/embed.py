@@ -31,7 +31,8 @@ from pipelines.item_tower import Batch, handler
 from pipelines.staging import check_free, staged
 from schemas import codec, raw, tfrecord
 from schemas.errors import ConfigurationError, CorruptDataset, EnvironmentProblem
-from schemas.manifest import Dataset, file_crc32c, file_sha256, local_path, write_atomically
+from schemas.files import file_crc32c, file_sha256, local_path, write_atomically
+from schemas.manifest import Dataset
 from schemas.model import EMBEDDINGS, ITEM_ID, ITEM_TOWER, Serving, version_folder
 from schemas.record import Field
 

@@ -5,9 +5,9 @@ an entity: what that entity adds to any record that mentions it. Values of a voc
 one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -102,17 +102,23 @@ def value_weights(shape: str, column: pa.Array, weights: Ints) -> pa.Table:
     return table.group_by("value").aggregate([("weight", "sum")]).rename_columns(["value", "weight"])
 
 
-def vocabulary(spec: "Vocabulary", frequencies: pa.Table) -> list[str]:
-    """Values by index: the placeholder, then by falling weight; ties by value, as numbers where all are numbers."""
+def vocabulary(spec: "Vocabulary", frequencies: pa.Table, before: Sequence[str] = ()) -> list[str]:
+    """Values by index: the placeholder, then by falling weight; ties by value, as numbers where all are numbers.
+
+    before: the vocabulary to go on from, whose values keep their indices; new ones follow, as far as `max_size` allows.
+    """
     values = frequencies["value"].to_pylist()
     weights = frequencies["weight"].to_pylist()
     whole = all(_is_whole(value) for value in values)
+    start = list(before) or [OUT_OF_VOCABULARY]
+    known = set(start[1:])
     ranked = sorted(
         (-weight, int(value) if whole else value, value)
         for value, weight in zip(values, weights, strict=True)
-        if weight >= spec.min_count
+        if weight >= spec.min_count and value not in known
     )
-    return [OUT_OF_VOCABULARY, *(value for _, _, value in ranked[: spec.max_size])]
+    room = None if spec.max_size is None else max(0, 1 + spec.max_size - len(start))
+    return [*start, *(value for _, _, value in ranked[:room])]
 
 
 def _is_whole(value: str) -> bool:
@@ -161,6 +167,16 @@ def places_of_quantiles(count: int, quantiles: int) -> Places:
     return Places(at, np.unique(np.concatenate([np.floor(at), np.ceil(at)])).astype(np.int64))
 
 
+class Learned(Protocol):
+    """What features have learned on an earlier day, by feature: vocabularies, and boundaries of buckets."""
+
+    @property
+    def vocabularies(self) -> Mapping[str, Sequence[str]]: ...
+
+    @property
+    def boundaries(self) -> Mapping[str, Sequence[float]]: ...
+
+
 def resolved(name: str, spec: "FeatureSpec", size: int, boundaries: Sequence[float] | None) -> Field:
     """The field that a spec becomes, once its vocabulary's size or its boundaries are known."""
     column = spec.column or name
@@ -172,18 +188,23 @@ def resolved(name: str, spec: "FeatureSpec", size: int, boundaries: Sequence[flo
 
 
 def learned(
-    name: str, spec: "FeatureSpec", column: pa.Array, weights: Ints
+    name: str, spec: "FeatureSpec", column: pa.Array, weights: Ints, before: "Learned | None" = None
 ) -> tuple[Field, list[str] | None, Fragments]:
     """(field, vocabulary, fragments) of a column whose rows are all there is to learn from.
 
     Args:
       weights: [rows] training clicks behind each; rows without any are encoded, but teach nothing.
+      before: what is inherited, and stays.
     """
     values, boundaries = None, spec.boundaries if spec.encode == "buckets" else None
     if spec.encode == "vocabulary":
-        values = vocabulary(spec, value_weights(spec.shape, column, weights))
+        known = () if before is None else before.vocabularies[name]
+        values = vocabulary(spec, value_weights(spec.shape, column, weights), known)
     elif spec.encode == "buckets" and spec.quantiles is not None:
-        boundaries = list(quantile_boundaries(numbers(column)[weights > 0], spec.quantiles))
+        if before is not None:
+            boundaries = list(before.boundaries[name])
+        else:
+            boundaries = list(quantile_boundaries(numbers(column)[weights > 0], spec.quantiles))
     field = resolved(name, spec, len(values or ()), boundaries)
     by_index = None if values is None else pa.array(values, pa.large_string())
     return field, values, encoded(field, by_index, column)

@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from pipelines import period
 from pipelines.config import Clicks, ImpressionTable, Input, Items, Users
 from pipelines.session import ENGINE_ERRORS, cause
 from schemas.errors import ConfigurationError, DataError
@@ -19,7 +20,8 @@ from schemas.manifest import PER_SECOND
 _ENDINGS = {".parquet": "parquet", ".orc": "orc", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 _WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _FRACTIONAL = (T.FloatType, T.DoubleType, T.DecimalType)
-LARGEST_SECONDS = 10**11  # the year 5138; milliseconds since 1973
+LARGEST_SECONDS = period.LARGEST["seconds"]  # milliseconds since 1973
+LEAST_ARRIVAL = 10**8  # seconds, 1973: smaller numbers, such as 20261120, are no times of arrival
 
 
 def read(spark: SparkSession, source: Input, name: str) -> DataFrame:
@@ -91,7 +93,8 @@ def checked_clicks(rows: DataFrame, source: Clicks, numbers: DataFrame) -> DataF
     """Every click: user, key and number (of the item), time (long), weight; reason where it cannot be used; row (JSON).
 
     `rows` are those of `source`. `numbers` maps item keys to numbers; a click on an item without a row there cannot be
-    used. Where clicks bring negatives, `given_ids` holds them; what they exclude, `exclude_ids`; `session` is a hash.
+    used. Where clicks bring negatives, `given_ids` holds them; what they exclude, `exclude_ids`; `session` is a hash;
+    `arrived` in microseconds.
     """
     user = identifier(rows, source.user, "clicks.user", source)
     item = identifier(rows, source.item, "clicks.item", source)
@@ -111,6 +114,8 @@ def checked_clicks(rows: DataFrame, source: Clicks, numbers: DataFrame) -> DataF
     if source.session is not None:
         session = identifier(rows, source.session, "clicks.session", source)
         lists.append(F.when(session.isNotNull(), F.xxhash64(session)).alias("session"))
+    if source.arrived is not None:
+        lists.append(_arrived(rows, source.arrived, source).alias("arrived"))
     given = F.col("_time_given")
     canonical = rows.select(
         user.alias("user"),
@@ -133,6 +138,7 @@ def checked_clicks(rows: DataFrame, source: Clicks, numbers: DataFrame) -> DataF
             | (F.col("weight").cast("float") == float("inf")),
             "bad_weight" if source.weight is None or source.weight.values is None else "unknown_event",
         )
+        .when(F.lit(False) if source.arrived is None else F.col("arrived").isNull(), "bad_arrived")
         .when(F.col("number").isNull(), "unknown_item")
     )
     return (
@@ -140,6 +146,14 @@ def checked_clicks(rows: DataFrame, source: Clicks, numbers: DataFrame) -> DataF
         .withColumn("reason", reason)
         .withColumn("weight", F.col("weight").cast("float"))
     )
+
+
+def _arrived(rows: DataFrame, name: str, source: Clicks) -> Column:
+    """When each click arrived, a date as its first moment; null where that is no time."""
+    time = moment(rows, name, "clicks.arrived", source, "clicks.time_unit")
+    if not isinstance(rows.schema[name].dataType, _WHOLE):
+        return time
+    return F.when(F.abs(time) >= LEAST_ARRIVAL, period.in_microseconds(time))
 
 
 def _weight(rows: DataFrame, source: Clicks) -> Column:
@@ -238,7 +252,7 @@ def time_unit(source: Clicks | ImpressionTable, counted: bool, earliest: int, la
 
 def unit_by_size(value: int) -> str:
     """seconds, milliseconds or microseconds since 1970, by the size of the number."""
-    return "seconds" if abs(value) < LARGEST_SECONDS else "milliseconds" if abs(value) < 10**14 else "microseconds"
+    return next((unit for unit, least in period.LARGEST.items() if abs(value) < least), "microseconds")
 
 
 def entities(

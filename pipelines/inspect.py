@@ -1,44 +1,109 @@
 """python -m pipelines.inspect URI: a dataset's manifest as tables and some of its records in words, on a terminal.
 
-Needs neither Spark nor TensorFlow. What it reads is verified first; `--verify` checks every file of the dataset.
+With a second dataset, `python -m pipelines.inspect A B`, what has changed from A to B, and exit code 1 where that is
+more than a limit allows: a check between two days. Needs neither Spark nor TensorFlow. What it reads is verified first;
+`--verify` checks every file of the dataset.
 Do not put this folder itself on sys.path: the file would hide the standard library's `inspect`.
 """
 
+import dataclasses
+import json
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
-from pipelines import readable, summary, words
+from pipelines import drift, readable, summary, words
 from pipelines.commands import reporting_errors
+from pipelines.distributions import SAMPLE_CLICKS, Distributions
 from pipelines.readable import ReadableClick, ReadableRecord
+from schemas import events
 from schemas.errors import ConfigurationError, CorruptDataset
+from schemas.files import write_atomically
 from schemas.manifest import Dataset, Manifest
 from schemas.record import Column, RecordSpec
 
 SPLITS = ("train", "validation", "test", "items")
+_LIMITS = {
+    "psi": "the PSI of any distribution, beyond what chance explains",
+    "shift": "any number's mean moves, in standard deviations",
+    "rejected": "an input's share of rejected rows rises",
+    "clicks": "training clicks change, as a share of A's",
+    "new": "values are new in a vocabulary, as a share of A's",
+    "vanished": "values are gone from a vocabulary, as a share of A's",
+}
+
+
+def _limits(command: Callable[..., None]) -> Callable[..., None]:
+    for name, what in reversed(_LIMITS.items()):
+        default = getattr(drift.Limits(), name)
+        text = f"With two datasets: fail where {what} by more than this.  [default: {default:g}]"
+        command = click.option(f"--max-{name}", name, type=click.FloatRange(0), help=text)(command)
+    return command
 
 
 @click.command()
 @click.argument("uri")
+@click.argument("other", required=False)
 @click.option("--records", default=1, show_default=True, type=click.IntRange(0), help="How many records to show.")
 @click.option("--split", default="train", show_default=True, type=click.Choice(SPLITS), help="Where to take them from.")
-@click.option("--clicks", default=3, show_default=True, type=click.IntRange(1), help="Clicks to show of each record.")
+@click.option(
+    "--clicks",
+    "shown_clicks",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Clicks to show of each record.",
+)
 @click.option("--verify", is_flag=True, help="Check size and checksum of every file; exit 1 if one differs.")
+@_limits
+@click.option(
+    "--sample", type=click.IntRange(0), help="With two datasets: train clicks of each to look at for users' features."
+    f"  [default: {SAMPLE_CLICKS}]",
+)  # fmt: skip
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the comparison here, too.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def main(uri: str, records: int, split: str, clicks: int, verify: bool, debug: bool) -> None:
-    """Show the manifest of a dataset and some of its records in words."""
+def main(
+    uri: str, other: str | None, records: int, split: str, shown_clicks: int, verify: bool, sample: int | None,
+    file: Path | None, debug: bool, **limits: float | None,
+) -> None:  # fmt: skip
+    """Show the manifest of a dataset URI and some of its records in words; with OTHER, what has changed from URI to it,
+    and exit code 1 where that is too much.
+    """
     with reporting_errors(debug), _reader_may_leave():
         dataset = Dataset.open(uri)
-        click.echo(text(dataset.manifest, dataset.root.name))
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        if other is not None:
+            later = Dataset.open(other)
+            if verify:
+                click.echo("\n".join(verified(one) for one in (dataset, later)))
+            clicks = SAMPLE_CLICKS if sample is None else sample
+            sys.exit(compared(dataset, later, drift.Limits(**given), clicks, file))
+        if given or sample is not None or file is not None:
+            raise ConfigurationError("--max-..., --sample and --json compare two datasets; name the second one")
+        click.echo(text(dataset.manifest, dataset.name))
         if verify:
             click.echo(f"\n{verified(dataset)}")
         if records:
-            click.echo(f"\n{shown_records(dataset, split, records, readable.Shown(clicks=clicks))}")
+            click.echo(f"\n{shown_records(dataset, split, records, readable.Shown(clicks=shown_clicks))}")
+
+
+def compared(before: Dataset, after: Dataset, limits: drift.Limits, sample: int, file: Path | None) -> int:
+    """Prints what has changed, and on stderr a line for each limit that is passed; returns the exit code."""
+    found = drift.Drift.between(*(Distributions.of(dataset, sample) for dataset in (before, after)))
+    exceeded = list(found.exceeded(limits))
+    if file is not None:
+        document = {"limits": dataclasses.asdict(limits), "exceeded": exceeded, **found.to_json()}
+        write_atomically(file, json.dumps(events.finite(document), indent=1, ensure_ascii=False).encode())
+    click.echo(drift.text(found))
+    for sentence in exceeded:
+        click.echo(f"drift: {sentence}", err=True)
+    return 1 if exceeded else 0
 
 
 def text(manifest: Manifest, name: str) -> str:
@@ -87,7 +152,7 @@ def verified(dataset: Dataset) -> str:
     files, problems = dataset.manifest.stored_files(), []
     for file in files:
         try:
-            dataset.verify(file)
+            dataset.check(file)
         except CorruptDataset as error:
             problems.append(str(error))
     if problems:

@@ -15,6 +15,7 @@ from pipelines import users as user_side
 from pipelines.config import Clicks, Config, ImpressionTable
 from pipelines.duration import in_unit
 from pipelines.given import Keys, Lists
+from pipelines.period import Period
 from pipelines.split import with_split
 from schemas.errors import DataError
 from schemas.manifest import PER_SECOND
@@ -146,14 +147,16 @@ def impressions(
     )
 
 
-def clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> ClickIntake:
-    """Every click, checked; `numbers` maps item keys to numbers.
+def clicks(spark: SparkSession, source: Clicks, numbers: DataFrame, within: Period | None = None) -> ClickIntake:
+    """Every click, checked; `numbers` maps item keys to numbers. within: the days that are read, None for all.
 
     Raises:
       DataError: there is none, or a column is missing or of the wrong type.
     """
     rows = inputs.read(spark, source, "clicks")
-    checked = inputs.checked_clicks(rows, source, numbers)
+    checked, counted = inputs.checked_clicks(rows, source, numbers), inputs.time_is_counted(rows, source)
+    if within is not None:
+        checked = within.kept(checked, source.time_unit if counted else "microseconds")
     found = checked.groupBy("reason").agg(
         F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last"),
         hashed(checked).alias("hash"),
@@ -162,10 +165,10 @@ def clicks(spark: SparkSession, source: Clicks, numbers: DataFrame) -> ClickInta
     read = sum(row.rows for row in by_reason.values())
     if not read:
         passing = " that pass clicks.filter" if source.filter else ""
+        passing += " of the days that --date reads" if within is not None else ""
         raise DataError(f"clicks: {source.path!r} has no rows{passing}")
     reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
     usable = by_reason.get(None, {"first": None, "last": None})
-    counted = inputs.time_is_counted(rows, source)
     return ClickIntake(checked, read, reasons, source, counted, usable["first"], usable["last"])
 
 

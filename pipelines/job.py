@@ -24,6 +24,7 @@ from pipelines import (
     kind,
     listed,
     negatives,
+    outputs,
     records,
     rejects,
     training_examples,
@@ -33,10 +34,12 @@ from pipelines.assembly import assembled, plan_for, stored_vocabularies
 from pipelines.catalogues import Items
 from pipelines.config import Config
 from pipelines.given import Keys, Lists
+from pipelines.inheritance import Inherited
 from pipelines.intake import Beside, ClickIntake
 from pipelines.item_source import source_of
 from pipelines.mapped import MappedItems
 from pipelines.partitioned import PartitionedItems
+from pipelines.period import Period
 from pipelines.plan import Plan
 from pipelines.progress import Progress
 from pipelines.publication import Publication
@@ -56,13 +59,16 @@ def run(
       DataError: unusable input. OutputError: the output is taken. EnvironmentProblem: a disk that refuses.
     """
     # What is kept in memory is let go of however the run ends, or another run in the same session would read it again.
-    held = Publication(config.output.path, overwrite, epoch_from > 0, config.output.abandoned_seconds)
+    outputs.check_work(spark, config.output)
+    held = outputs.publication(config.output, overwrite, epoch_from > 0)
     with held as publication, ExitStack() as kept:
         before = appending.checked(config, epoch_from) if epoch_from else None
         used = Used(config.limits.rejected_share)
+        inherited = inherit(config, progress)
         with progress.step("items", "reading items") as step:
-            items = read_items(spark, config, publication, used)
+            items = read_items(spark, config, publication, used, inherited)
             step.result = f"{items.usable:,} usable of {items.read:,}; {items.kept.told}"
+            step.fields = {"usable": items.usable, "read": items.read}
         with progress.step("clicks", "reading and splitting clicks") as step:
             clicks = read_clicks(spark, config, items, publication, used)
             kept.callback(clicks.unpersist)
@@ -73,12 +79,16 @@ def run(
             used.given |= excluded_lists
             taken = training_examples.counted(clicks, config, counts.totals[0])
             step.result = ", ".join(f"{name} {counts.totals[split]:,}" for split, name in enumerate(SPLITS))
+            step.fields = {name: int(counts.totals[split]) for split, name in enumerate(SPLITS)}
         with progress.step("catalogue", "encoding items") as step:
             catalogue = items.catalogue(clicks, counts, used.time_unit)
             used.hashes["availability"] = catalogue.limits
             step.result = f"{catalogue.figures.clicked:,} items clicked"
+            step.fields = {"items": catalogue.figures.items, "clicked": catalogue.figures.clicked}
         with progress.step("users", "reading users, building vocabularies"):
-            clicks, user_fields, user_vocabularies = with_user_features(spark, config, clicks, publication, used, kept)
+            clicks, user_fields, user_vocabularies = with_user_features(
+                spark, config, clicks, publication, used, kept, inherited
+            )
         with progress.step("plan", "writing items, sharing the catalogue, placing blocks"):
             plan = plan_for(config, publication, catalogue, user_fields, user_vocabularies, used.time_unit, epoch_from)
             vocabularies = stored_vocabularies(publication, user_vocabularies) | catalogue.vocabularies(publication)
@@ -91,13 +101,13 @@ def run(
                 plan = dataclasses.replace(plan, boundaries=boundaries)
         with progress.step("records", "drawing negatives, writing records") as step:
             written = write_records(clicks, plan)
-            step.result = (
-                f"{sum(written['records'].to_pylist()):,} records, {sum(written['bytes'].to_pylist()) / 1e6:.1f} MB"
-            )
+            step.fields = {name: sum(written[name].to_pylist()) for name in ("records", "bytes")}
+            step.result = f"{step.fields['records']:,} records, {step.fields['bytes'] / 1e6:.1f} MB"
         with progress.step("publish", "publishing"):
             manifest = assembled(
-                config, plan, catalogue, taken, written, used, stored_items, items_digest, vocabularies, publication
-            )
+                config, plan, catalogue, taken, written, used, stored_items, items_digest, vocabularies, publication,
+                inherited,
+            )  # fmt: skip
             manifest = dataclasses.replace(
                 manifest,
                 proposal={**manifest.proposal, **catalogue.facts},
@@ -106,18 +116,30 @@ def run(
             return publication.commit(manifest if before is None else appending.appended(before, manifest))
 
 
-def read_items(spark: SparkSession, config: Config, publication: Publication, used: Used) -> Items:
+def inherit(config: Config, progress: Progress) -> Inherited | None:
+    """The earlier dataset whose indices stay, if the job goes on from one."""
+    if config.inherit is None:
+        return None
+    with progress.step("inherit", "reading the earlier dataset") as step:
+        inherited = Inherited.of(config)
+        step.result = "none there: a fresh start" if inherited is None else inherited.told
+    return inherited
+
+
+def read_items(
+    spark: SparkSession, config: Config, publication: Publication, used: Used, inherited: Inherited | None = None
+) -> Items:
     """The usable items; rejected ones are stored, and an error where there are too many."""
     rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
     kept = kind.chosen(config, rows)
     if kept.parts:
         return PartitionedItems.of(spark, config, rows, kept, publication, used)
-    return MappedItems.of(spark, config, rows, kept, publication, used)
+    return MappedItems.of(spark, config, rows, kept, publication, used, inherited)
 
 
 def read_clicks(spark: SparkSession, config: Config, items: Items, publication: Publication, used: Used) -> DataFrame:
     """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
-    taken = intake.clicks(spark, config.clicks, numbers_of(spark, items, publication))
+    taken = intake.clicks(spark, config.clicks, numbers_of(spark, items, publication), Period.of(config))
     rejects.account(used, "clicks", taken.read, taken.reasons, taken.rejected, publication)
     if "unknown_item" in taken.reasons:
         used.unmatched_items = taken.rejected.where("reason = 'unknown_item'").select("key").distinct().count()
@@ -146,14 +168,15 @@ def beside(
 
 
 def with_user_features(
-    spark: SparkSession, config: Config, clicks: DataFrame, publication: Publication, used: Used, kept: ExitStack
-) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:
+    spark: SparkSession, config: Config, clicks: DataFrame, publication: Publication, used: Used, kept: ExitStack,
+    inherited: Inherited | None = None,
+) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:  # fmt: skip
     """(clicks with one raw `feature_*` column a user feature, fields, vocabularies)."""
     features = config.features.user
     if config.users is None:  # a user is all that is known of them: no join
         if not features:
             return clicks, (), {}
-        fields, vocabularies = users.fields_of_ids(clicks, features)
+        fields, vocabularies = users.fields_of_ids(clicks, features, inherited)
         return clicks.withColumns({f"feature_{name}": F.col("user") for name in features}), fields, vocabularies
     taken = intake.users(spark, config, clicks)
     kept.callback(taken.rows.unpersist)
@@ -163,7 +186,7 @@ def with_user_features(
     used.unmatched_users = users.unmatched(clicks, rows)
     if not features:
         return clicks, (), {}
-    fields, vocabularies = users.resolved_fields(users.with_training_clicks(rows, clicks), features)
+    fields, vocabularies = users.resolved_fields(users.with_training_clicks(rows, clicks), features, inherited)
     renamed = rows.select(F.col("key").alias("user"), *[F.col(name).alias(f"feature_{name}") for name in features])
     return clicks.join(renamed, "user", "left"), fields, vocabularies
 

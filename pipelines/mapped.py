@@ -20,6 +20,7 @@ from pipelines import assembly, catalogue, frequencies, intake, mapped_files, pa
 from pipelines.catalogue import Catalogue, CheckedItems
 from pipelines.catalogues import ClickCounts, Figures
 from pipelines.config import Config
+from pipelines.inheritance import Inherited
 from pipelines.kind import Kept
 from pipelines.plan import Plan
 from pipelines.publication import Publication
@@ -47,17 +48,21 @@ class MappedItems:
     checked: CheckedItems
     config: Config
     kept: Kept
+    before: Inherited | None = None
 
     @classmethod
     def of(
-        cls, spark: SparkSession, config: Config, rows: DataFrame, kept: Kept, publication: Publication, used: Used
-    ) -> "MappedItems":
+        cls, spark: SparkSession, config: Config, rows: DataFrame, kept: Kept, publication: Publication, used: Used,
+        before: Inherited | None = None,
+    ) -> "MappedItems":  # fmt: skip
         """Collects the item table's rows; rejected ones are stored, and an error where there are too many."""
         checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
         reasons = Counter(checked.rejected["reason"].to_pylist())
-        rejects.account(used, "items", checked.read, reasons, spark.createDataFrame(checked.rejected), publication)
+        # The schema is told, as Spark Connect cannot take it from a table without rows.
+        rejected = spark.createDataFrame(checked.rejected, "reason string, row string")
+        rejects.account(used, "items", checked.read, reasons, rejected, publication)
         pq.write_table(checked.numbers, publication.work / "numbers.parquet")
-        return cls(checked, config, kept)
+        return cls(checked, config, kept, before)
 
     @property
     def read(self) -> int:
@@ -88,7 +93,7 @@ class MappedItems:
         """The finished catalogue; unit: of the clicks' times."""
         config = self.config
         items = self.checked.in_unit(unit, config.clicks.time_unit == "auto")
-        built, vocabularies = catalogue.build(items, counts.by_number, config.features)
+        built, vocabularies = catalogue.build(items, counts.by_number, config.features, self.before)
         built, facts = with_frequencies(built, clicks, config, unit)
         return MappedCatalogue(with_proposal(built, config), vocabularies, facts)
 
@@ -126,7 +131,8 @@ class MappedCatalogue:
         """What the manifest's statistics say of the items."""
         counts = self.items.counts
         clicked, counted = int((counts > 0).sum()), int((self.items.frequencies > 0).sum())
-        return Figures(len(self.items), clicked, counted, decile_edges(counts))
+        gone = 0 if self.items.gone is None else int(self.items.gone.sum())
+        return Figures(len(self.items), clicked, counted, decile_edges(np.sort(counts)[::-1]), gone)
 
     def store(self, work: Path) -> tuple[Path, int]:
         """Writes the file that executors map."""
@@ -148,6 +154,8 @@ class MappedCatalogue:
                 "item.index": wire.int_fragments(rows),
                 "item.count": wire.int_fragments(items.counts[rows]),
             }
+            if items.gone is not None:
+                payloads["item.gone"] = wire.int_fragments(items.gone[rows].astype(np.int64))
             if plan.record.frequency:
                 payloads["item.frequency"] = wire.float_fragments(items.frequencies[rows].astype(np.float32))
             for key in ("key", "title"):
@@ -191,7 +199,8 @@ def with_frequencies(
 
 def with_proposal(counted: Catalogue, config: Config) -> Catalogue:
     """The catalogue with the configured proposal over its training frequencies."""
-    drawn = proposal(config.negatives.proposal.catalogue_wide, counted.frequencies, counted.counts)
+    wide = config.negatives.proposal.catalogue_wide
+    drawn = proposal(wide, counted.frequencies, counted.counts, counted.ranks, counted.gone)
     counted = counted.with_groups(parts.groups_of(config, counted, counted.frequencies))
     count, q = config.negatives.count, drawn.table.probabilities
     try:

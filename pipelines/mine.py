@@ -28,7 +28,7 @@ from pipelines.mining import Mining, MiningTask
 from pipelines.staging import check_free, staged
 from schemas import configuration
 from schemas.errors import ConfigurationError
-from schemas.manifest import file_sha256, local_path, write_atomically
+from schemas.files import file_sha256, local_path, write_atomically
 
 ENOUGH = 0.95  # recall below which a person is told what to do
 VECTORS, EMBEDDINGS = "_vectors.json", "item_embeddings.parquet"
@@ -101,13 +101,13 @@ def main(
         check_free(output, overwrite)
         if len(items.keys) >= options.ann_from:
             nearest.faiss()
-        from pipelines.progress import Progress, spark_tasks
+        from pipelines.progress import Progress
         from pipelines.session import spark_session
 
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"mine {output}")
-        progress.tasks = spark_tasks(spark)
+        progress.watch(spark)
         with progress.step("mine", f"ranking {len(items.keys):,} items for each click") as step:
             report = run(spark, vectors, described, items, options, output, overwrite)
             step.result = f"{report['clicks']:,} clicks, {report['mean_negatives']:.1f} negatives each"

@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 
 from pipelines import given
 from pipelines.config import Config
+from schemas import storage
 from schemas.errors import ConfigurationError, DataError, ProjectError
-from schemas.manifest import local_path
 
 DESCRIPTION = "_mining.json"  # other readers of a folder of Parquet pass over names with _
 COLUMNS = ("user", "item", "time", "occurrence", "negatives")
@@ -37,7 +37,7 @@ def described(path: str) -> dict[str, Any]:
     """
     option = f"negatives.proposal: mined.path {path!r}"
     try:
-        return dict(json.loads((local_path(path) / DESCRIPTION).read_text(encoding="utf-8")))
+        return dict(json.loads(storage.folder(path).read(DESCRIPTION)))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{option} holds no {DESCRIPTION}; write one with pipelines/mine.py") from error
     except (OSError, ValueError, ProjectError) as error:
@@ -57,7 +57,7 @@ def rows(path: str, clicks: DataFrame, numbers: DataFrame, unit: str, keys: give
         raise DataError(
             f"negatives.proposal: {path!r} was mined with times in {unit_then}, clicks.time is in {unit}; mine anew"
         )
-    found = numbers.sparkSession.read.parquet(str(local_path(path)))
+    found = numbers.sparkSession.read.parquet(path)
     lacking = [name for name in COLUMNS if name not in found.columns]
     if lacking:
         raise DataError(f"negatives.proposal: {path!r} has no column {lacking[0]!r}; mine anew with pipelines/mine.py")

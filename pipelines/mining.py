@@ -72,7 +72,7 @@ class MiningTask:
     share: float
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        items = np.load(f"{self.work}/items.npy", mmap_mode="r")
+        items = np.load(f"{self.work}/items.npy", mmap_mode="r", allow_pickle=False)
         keys = pq.read_table(f"{self.work}/keys.parquet")["key"].combine_chunks()
         for table in whole_groups(batches, "user", ROWS):
             yield from self.mined(table, items, keys)

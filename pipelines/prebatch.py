@@ -12,15 +12,20 @@ import click  # noqa: E402
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from pipelines.commands import reporting_errors  # noqa: E402
-from pipelines.config import Config, for_date  # noqa: E402
-from schemas import configuration  # noqa: E402
+from pipelines.commands import Command, log_option, progress_option, reporting_errors  # noqa: E402
+from pipelines.config import Config  # noqa: E402
+from pipelines.days import for_date  # noqa: E402
+from schemas import configuration, events, redaction  # noqa: E402
 from schemas.errors import ConfigurationError  # noqa: E402
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The job file (YAML).")
-@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Write below dt=DATE of the output.")
+@click.option(
+    "--date",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Write below dt=DATE of the output what was known at the end of that day (UTC).",
+)
 @click.option("--output", help="Where the dataset goes, instead of output.path.")
 @click.option("--overwrite", is_flag=True, help="Replace a dataset that is there, once the new one is complete.")
 @click.option(
@@ -33,46 +38,54 @@ from schemas.errors import ConfigurationError  # noqa: E402
 @click.option(
     "--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of the job file; may be repeated."
 )
+@log_option
+@progress_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(
     path: Path, date: dt.datetime | None, output: str | None, overwrite: bool, epoch_from: int | None, dry_run: bool,
-    overrides: tuple[str, ...], debug: bool,
+    overrides: tuple[str, ...], log: events.Format, shown: bool | None, debug: bool,
 ) -> None:  # fmt: skip
     """Draw negatives for clicks and write them, with full item features, as TFRecords."""
-    with reporting_errors(debug):
+    with reporting_errors(debug, log):
         given = [*overrides, f"output.path={output}"] if output else list(overrides)
-        config = for_date(configuration.load(Config, path, given), date)
+        if date is not None:
+            given.append(f"date={date:%Y-%m-%d}")
+        config = for_date(configuration.load(Config, path, given))
         if dry_run and config.catalogue.kind == "partitioned":
             raise ConfigurationError(
                 "--dry-run: looks at all items on the driver, for which a partitioned catalogue is too large; "
                 "leave it out, or add --set catalogue.kind=mapped where they fit"
             )
         # Spark is loaded only once the configuration is known to be right.
-        from pipelines import appending, job, mined, report, summary
+        from pipelines import appending, inheritance, job, mined, outputs, report, summary
         from pipelines import dry_run as estimate
-        from pipelines.progress import Progress, spark_tasks
-        from pipelines.publication import Publication
+        from pipelines.progress import Progress
         from pipelines.session import spark_session, warm
 
         mined.check_there(config)
+        inheritance.found(config)
         if epoch_from is not None:
             if overwrite:
                 raise ConfigurationError("--epoch-from appends and --overwrite replaces; give one of them")
             appending.checked(config, epoch_from)
         elif not dry_run:
-            Publication(config.output.path, overwrite).check_free()
-        progress = Progress()
+            outputs.publication(config.output, overwrite).check_free()
+        progress = Progress(log=log, shown=shown)
         with progress.step("spark", "starting Spark"):
-            spark = spark_session(f"prebatch {config.output.path}")
+            spark = spark_session(redaction.text(f"prebatch {config.output.path}"))
         warm(spark)
-        progress.tasks = spark_tasks(spark)
+        progress.watch(spark)
         if dry_run:
-            click.echo(estimate.text(spark, config, progress, epoch_from or 0))
+            click.echo(redaction.text(estimate.text(spark, config, progress, epoch_from or 0)))
             return
         dataset = job.run(spark, config, overwrite, progress, epoch_from or 0)
         page = report.write(dataset)
+        if log == "json":
+            for event in summary.told(dataset, page):
+                progress.tell(**event)
+            return
         click.echo(summary.table(dataset.manifest))
-        click.echo(f"dataset: {dataset.root}\nreport:  {page}")
+        click.echo(f"dataset: {dataset.uri}\nreport:  {page}")
 
 
 if __name__ == "__main__":

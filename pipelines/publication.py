@@ -10,7 +10,6 @@ another attempt is in nobody's way, and a later run removes it once it is old en
 
 import contextlib
 import datetime as dt
-import os
 import re
 import shutil
 import uuid
@@ -23,12 +22,14 @@ import google_crc32c
 from pipelines.claim import ALIVE, WORK, Claim
 from pipelines.sink import unwritable
 from schemas.errors import CorruptDataset, OutputError, ProjectError
-from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, StoredFile, local_path, sync_folder, write_atomically
+from schemas.files import local_path, sync_folder, write_atomically
+from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, StoredFile
+from schemas.storage import Folder, LocalFolder
 
 _AT_ONCE = 8 << 20  # bytes
 SHARD_FOLDERS = ("train", "validation", "test", "items", "rejected")
 # Names that only this job gives. A folder may hold part-* files of others, such as its own input; those are not ours.
-_OURS = re.compile(r"part-.*(\d{8}T\d{6}-[0-9a-f]{6})-[0-9a-f]{8}\.(tfrecord|tfrecord\.gz|parquet)")
+OURS = re.compile(r"part-.*(\d{8}T\d{6}-[0-9a-f]{6})-[0-9a-f]{8}\.(tfrecord|tfrecord\.gz|parquet)")
 ABANDONED_SECONDS = 300.0
 
 
@@ -43,12 +44,17 @@ class Publication:
         self, uri: str, overwrite: bool, appending: bool = False, abandoned_after: float = ABANDONED_SECONDS
     ) -> None:
         self.root = local_path(uri).absolute()
-        self.run = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self._start(LocalFolder(self.root), overwrite, appending)
         self.work = self.root / WORK / self.run
-        self._overwrite, self._appending = overwrite, appending
         self._claim = Claim(self.root, self.run, abandoned_after)
-        self._before: set[str] = set()  # files of the dataset that stands there
         self._created = False
+
+    def _start(self, folder: Folder, overwrite: bool, appending: bool) -> None:
+        """What a run needs wherever its output lies, see also `object_publication`."""
+        self.folder = folder
+        self.run = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self._overwrite, self._appending = overwrite, appending
+        self._before: set[str] = set()  # files of the dataset that stands there
         self._committed = False
 
     def __enter__(self) -> "Publication":
@@ -82,30 +88,32 @@ class Publication:
 
     def stage(self, path: str, data: bytes) -> StoredFile:
         """Keeps a file of a fixed name until the commit."""
-        staged = self.root / STAGED / self.run / path
+        staged = f"{STAGED}/{self.run}/{path}"
         try:
-            write_atomically(staged, data)
+            self.folder.write(staged, data)
         except OSError as error:
-            raise unwritable(staged, error) from error
+            raise unwritable(self.folder.location(staged), error) from error
         return StoredFile(path, len(data), google_crc32c.value(data))
 
     def stage_files(self, path: str, start: bytes, pieces: Sequence[str]) -> StoredFile:
         """Keeps a file put together from others, which may be larger than memory."""
-        staged = self.root / STAGED / self.run / path
+        staged = f"{STAGED}/{self.run}/{path}"
         size, crc = len(start), google_crc32c.value(start)
         try:
-            staged.parent.mkdir(parents=True, exist_ok=True)
-            with staged.open("wb") as stream:
-                stream.write(start)
+            writer = self.folder.writer(staged)
+            try:
+                writer.write(start)
                 for piece in pieces:
                     with Path(piece).open("rb") as source:
                         while data := source.read(_AT_ONCE):
-                            stream.write(data)
+                            writer.write(data)
                             size, crc = size + len(data), google_crc32c.extend(crc, data)
-                stream.flush()
-                os.fsync(stream.fileno())
+                writer.close()
+            except BaseException:
+                writer.discard()
+                raise
         except OSError as error:
-            raise unwritable(staged, error) from error
+            raise unwritable(self.folder.location(staged), error) from error
         return StoredFile(path, size, crc)
 
     def commit(self, manifest: Manifest) -> Dataset:
@@ -123,10 +131,10 @@ class Publication:
     def check_free(self) -> None:
         """Raises an OutputError where a dataset stands that may not be replaced; cheap, so it is asked early."""
         if self._appending:
-            Dataset.open(self.root)
-        elif (self.root / MANIFEST).exists() and not self._overwrite:
+            Dataset.open(str(self.folder))
+        elif self.folder.exists(MANIFEST) and not self._overwrite:
             raise OutputError(
-                f"{self.root} holds a dataset already; replace it with --overwrite, or choose another output.path"
+                f"{self.folder} holds a dataset already; replace it with --overwrite, or choose another output.path"
             )
 
     def _clean(self) -> None:
@@ -148,7 +156,7 @@ class Publication:
         named = {file.path for file in manifest.stored_files()} if manifest else set()
         for folder in SHARD_FOLDERS:
             for path in (self.root / folder).glob("part-*"):
-                ours = _OURS.fullmatch(path.name)
+                ours = OURS.fullmatch(path.name)
                 if ours and f"{folder}/{path.name}" not in named and self._is_over(ours[1], path):
                     path.unlink(missing_ok=True)
         for path in (self.root / "vocabulary").glob("*.txt"):

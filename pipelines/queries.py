@@ -26,14 +26,16 @@ from pipelines.commands import reporting_errors
 from pipelines.config import Config
 from pipelines.grouping import whole_groups
 from pipelines.history import Ranges
-from pipelines.progress import Progress, spark_tasks
+from pipelines.period import Period
+from pipelines.progress import Progress
 from pipelines.session import spark_session
 from pipelines.split import TRAIN, with_split
 from pipelines.staging import check_free, staged
 from schemas import configuration
 from schemas.errors import DataError
 from schemas.features import Buckets, FeatureSpec, Vocabulary
-from schemas.manifest import Dataset, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Dataset
 
 DESCRIPTION = "_queries.json"  # other readers of a folder of Parquet pass over names with _
 IDENTITY = ("user", "item", "time", "occurrence", "number", "click_key")
@@ -52,7 +54,7 @@ def main(data: str, output: str, overwrite: bool, debug: bool) -> None:
         progress = Progress()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(f"queries {output}")
-        progress.tasks = spark_tasks(spark)
+        progress.watch(spark)
         with progress.step("queries", "reading clicks, writing queries") as step:
             step.result = f"{run(spark, dataset, output, overwrite):,} clicks"
         click.echo(f"queries: {output}")
@@ -64,14 +66,15 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
     Raises:
       DataError: the inputs are no longer those that the dataset was made of.
     """
-    config = configuration.validate(Config, dataset.manifest.config, str(dataset.root))
+    config = configuration.validate(Config, dataset.manifest.config, dataset.uri)
     with staged(output, overwrite) as folder:
         rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
         items = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
         (folder / "_work").mkdir()
         index = folder / "_work" / "index.arrow"
         mapped_files.store(index, pa.table({"index": index_of_number(dataset, items)}))
-        taken = intake.clicks(spark, config.clicks, spark.createDataFrame(items.numbers))
+        numbers = spark.createDataFrame(items.numbers)
+        taken = intake.clicks(spark, config.clicks, numbers, Period.of(config))
         usable = taken.usable.select("user", F.col("key").alias("item"), "number", "time", "weight")
         clicks = with_split(usable, config.split, taken.time_unit, config.clicks.weight is not None)
         found = queries(_with_features(spark, config, clicks), config, str(index))
@@ -80,7 +83,7 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
         train = dataset.manifest.splits["train"]
         if count < train.clicks // train.epochs:
             raise DataError(
-                f"clicks.path: {config.clicks.path!r} holds {count:,} training clicks, {dataset.root} was made of "
+                f"clicks.path: {config.clicks.path!r} holds {count:,} training clicks, {dataset.uri} was made of "
                 f"{train.clicks // train.epochs:,} or more; write the dataset anew"
             )
         index.unlink()
@@ -106,7 +109,7 @@ def index_of_number(dataset: Dataset, items: CheckedItems) -> pa.Array:
     if index.null_count:
         first = keys.filter(pc.is_null(index))[0].as_py()
         raise DataError(
-            f"items: {index.null_count:,} items are not in {dataset.root}, such as {first!r}: the table has changed "
+            f"items: {index.null_count:,} items are not in {dataset.uri}, such as {first!r}: the table has changed "
             "since; write the dataset anew"
         )
     return index

@@ -230,6 +230,26 @@ def items(dataset: Dataset, wanted: set[int]) -> dict[int, Item]:
     return found
 
 
+def item_keys(dataset: Dataset) -> Iterator[str]:
+    """The ids of all items of the catalogue as text, by item_index."""
+    for shard, number, record in _framed(dataset, dataset.manifest.items):
+        found = codec.decode_one(record, "item.key")
+        if not isinstance(found, list) or len(found) != 1:
+            raise CorruptDataset(f"{shard.path}, record {number}: item.key: one text expected")
+        yield found[0].decode("utf-8", "replace")
+
+
+def every_item(dataset: Dataset) -> Iterator[Item]:
+    """The whole catalogue, in the order of item_index."""
+    return (contents.item(record, dataset.manifest.record) for record in decoded(dataset, "items"))
+
+
+def decoded(dataset: Dataset, name: str) -> Iterator[dict[str, codec.Decoded]]:
+    """Every record of a split, or of the catalogue where the name is items, as its values by key."""
+    split = dataset.manifest.items if name == "items" else dataset.manifest.splits[name]
+    return (_decoded(record, shard, number) for shard, number, record in _framed(dataset, split))
+
+
 def printable(text: str) -> str:
     """Text without what could move a terminal's cursor or break a line."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
@@ -248,9 +268,9 @@ def moment(time: int, unit: str) -> str:
 def _framed(dataset: Dataset, split: Split) -> Iterator[tuple[Shard, int, bytes]]:
     """(shard, number in it, record) of a split; each shard is verified before its first record."""
     for shard in split.shards:
-        path = dataset.verify(shard)
-        with path.open("rb") as stored:
-            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if path.suffix == ".gz" else stored
+        dataset.check(shard)
+        with dataset.opened(shard) as stored:
+            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if shard.path.endswith(".gz") else stored
             for number, record in enumerate(tfrecord.read_frames(stream, shard.path)):
                 yield shard, number, record
 

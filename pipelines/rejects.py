@@ -1,9 +1,7 @@
 """Rejected rows: counted by reason, kept as Parquet with what they held, and a limit to how many there may be."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import google_crc32c
 import pyarrow as pa
@@ -12,8 +10,9 @@ from pyspark.sql import DataFrame
 
 from pipelines.publication import Publication
 from pipelines.sink import unwritable
+from schemas import storage
 from schemas.errors import DataError
-from schemas.manifest import StoredFile, sync_folder
+from schemas.manifest import StoredFile
 
 SCHEMA = pa.schema([("input", pa.string()), ("reason", pa.string()), ("row", pa.string())])
 _FILE = "path string, bytes long, crc32c long"
@@ -47,45 +46,43 @@ def account(
     used.rejected |= {f"{name}.{reason}": rows for reason, rows in sorted(reasons.items())}
     check_share(name, read, reasons, used.allowed)
     if reasons:
-        used.files += store(rejected, name, publication.root, publication.run)
+        used.files += store(rejected, name, str(publication.folder), publication.run)
 
 
-def store(rows: DataFrame, name: str, root: Path, run: str) -> list[StoredFile]:
-    """Writes `reason`, `row` of an input's rejected rows as rejected/part-*.parquet, one file a task that has any."""
+def store(rows: DataFrame, name: str, root: str, run: str) -> list[StoredFile]:
+    """Writes `reason`, `row` of an input's rejected rows as rejected/part-*.parquet, one file a task that has any.
+
+    A task holds its file's bytes until it is whole.
+    """
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import uuid
 
         path = f"rejected/part-{name}-{run}-{uuid.uuid4().hex[:8]}.parquet"
         writer: pq.ParquetWriter | None = None
+        held, folder = pa.BufferOutputStream(), storage.folder(root)
         try:
             for batch in batches:
                 if batch.num_rows:
                     if writer is None:
-                        (root / path).parent.mkdir(parents=True, exist_ok=True)
-                        writer = pq.ParquetWriter(root / path, SCHEMA)
+                        writer = pq.ParquetWriter(held, SCHEMA)
                     inputs = pa.array([name] * batch.num_rows, pa.string())
                     columns = [inputs, batch["reason"].cast(pa.string()), batch["row"].cast(pa.string())]
                     writer.write_table(pa.table(columns, schema=SCHEMA))
-            if writer is not None:
-                writer.close()
+            if writer is None:
+                return
+            writer.close()
+            data = held.getvalue().to_pybytes()
+            file = folder.writer(path)  # under a name of its own, so that what a killed task leaves is known as ours
+            file.write(data)
+            file.close()
         except OSError as error:
-            raise unwritable(root / path, error) from error
-        if writer is not None:
-            data = synced(root / path)
-            columns = [pa.array([path]), pa.array([len(data)]), pa.array([google_crc32c.value(data)])]
-            yield pa.RecordBatch.from_arrays(columns, ["path", "bytes", "crc32c"])
+            raise unwritable(folder.location(path), error) from error
+        columns = [pa.array([path]), pa.array([len(data)]), pa.array([google_crc32c.value(data)])]
+        yield pa.RecordBatch.from_arrays(columns, ["path", "bytes", "crc32c"])
 
     files = rows.select("reason", "row").mapInArrow(write, _FILE).collect()
     return [StoredFile(file.path, file.bytes, file.crc32c) for file in files]
-
-
-def synced(path: Path) -> bytes:
-    """The bytes of a file that was just written, once the disk has them and its name."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-        sync_folder(path.parent)
-        return stream.read()
 
 
 def check_share(name: str, read: int, rejected: dict[str, int], allowed: float) -> None:

@@ -8,31 +8,29 @@ anew.
 from collections import Counter
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 
 from pipelines import figures, page, readable, words
 from pipelines.readable import ReadableClick, ReadableRecord
-from schemas.manifest import Dataset, Manifest, write_atomically
+from schemas.manifest import Dataset, Manifest
 
 REPORT = "report.html"
 RECORDS, SHOWN = 3, readable.Shown(clicks=3, history=8, candidates=8)
 
 
-def write(dataset: Dataset) -> Path:
-    """Writes `<dataset>/report.html` as a whole and returns its path.
+def write(dataset: Dataset) -> str:
+    """Writes `<dataset>/report.html` as a whole and returns its path or URI.
 
     Raises:
       CorruptDataset: a shard that is sampled differs from the manifest.
     """
-    path = dataset.root / REPORT
-    write_atomically(path, html(dataset).encode())
-    return path
+    dataset.folder.write(REPORT, html(dataset).encode())
+    return dataset.folder.location(REPORT)
 
 
 def html(dataset: Dataset) -> str:
     """The page."""
     manifest = dataset.manifest
-    title = f"Dataset {dataset.root.name}"
+    title = f"Dataset {dataset.name}"
     return page.document(
         title,
         [
@@ -97,6 +95,7 @@ def _inputs(manifest: Manifest) -> str:
     lists = words.lists(manifest.statistics.get("given", {}))
     if lists:
         notes.append(f"Lists of negatives beside the clicks: {'; '.join(lists)}.")
+    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in words.inherited(manifest.statistics)]
     table = page.table(["input", "rejected for", "read", "used", "rejected"], rows, numeric=3)
     return page.section("What went in", table, page.paragraph(" ".join(notes)))
 

@@ -48,7 +48,8 @@ _DISK_FULL = re.compile(r"No space left on device")
 def spark_session(name: str) -> SparkSession:
     """The session to use: spark-submit's, Spark Connect's, or a local one on all cores."""
     builder = SparkSession.builder.appName(name)
-    if "SPARK_REMOTE" not in os.environ:
+    remote = "SPARK_REMOTE" in os.environ
+    if not remote:
         builder = _with_local_defaults(builder)
     try:
         session = builder.getOrCreate()
@@ -56,6 +57,10 @@ def spark_session(name: str) -> SparkSession:
         raise EnvironmentProblem(f"Spark did not start: {str(error).splitlines()[0]}") from error
     for key, value in _REQUIRED.items():
         session.conf.set(key, value)
+    if remote:
+        from pipelines import shipment
+
+        shipment.ship(session)
     return session
 
 
@@ -83,15 +88,16 @@ def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
 def warm(spark: SparkSession) -> None:
     """Has a local session start Python for the tasks to come while the JVM is at the first inputs; returns at once.
 
-    Two to three seconds of a small job. A cluster's executors start theirs when they are needed.
+    Two to three seconds of a small job. A cluster's executors start theirs when they are needed. A process that ends
+    before waits for it, as Spark would tell of a task that was torn away.
     """
 
     def start() -> None:
-        with contextlib.suppress(Exception):  # where the session ends before, its own error is what matters
+        with contextlib.suppress(Exception):  # the job itself will say what is wrong
             spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long").count()
 
     if (spark.conf.get("spark.master", None) or "").startswith("local"):
-        threading.Thread(target=start, name="warm", daemon=True).start()
+        threading.Thread(target=start, name="warm").start()
 
 
 def _preloaded() -> dict[str, str]:

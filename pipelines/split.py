@@ -87,6 +87,8 @@ def moment(value: "Moment", unit: str) -> int:
     """A configured moment in the clicks' unit; dates and times without a zone are UTC, numbers stay as they are."""
     if isinstance(value, int | float):
         return int(value)
+    if isinstance(value, str):
+        raise ConfigurationError(f"split: {value} is before the end of a day; give --date YYYY-MM-DD")
     if not isinstance(value, dt.datetime):
         value = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
     if value.tzinfo is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.sink import unwritable
 from schemas.errors import OutputError
-from schemas.manifest import local_path
+from schemas.files import local_path
 
 
 def check_free(uri: str, overwrite: bool) -> Path:

@@ -4,12 +4,33 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines import words
-from schemas.manifest import Manifest
+from schemas.manifest import Dataset, Manifest
 
 
 def table(manifest: Manifest) -> str:
     """Some lines for a terminal."""
     return "\n".join(["", *_inputs(manifest), "", *_splits(manifest), "", *_draws(manifest), *_end(manifest)])
+
+
+def told(dataset: Dataset, page: str) -> Iterator[dict[str, Any]]:
+    """The same as events, arguments of `Progress.tell`: each warning, and `published` with the figures."""
+    manifest = dataset.manifest
+    for warning in _warnings(manifest):
+        yield {"event": "warning", "text": warning, "level": "warning"}
+    splits = {**manifest.splits, "items": manifest.items}
+    figures = {
+        name: {"clicks": split.clicks, "records": split.records, "bytes": split.bytes, "shards": len(split.shards)}
+        for name, split in splits.items()
+    }
+    observed = manifest.proposal["observed"]
+    yield {
+        "event": "published", "text": f"dataset: {dataset.uri}", "dataset": dataset.uri, "report": str(page),
+        "run": manifest.run, "content_digest": manifest.content_digest, "rows": manifest.rows,
+        "rejected": manifest.rejected, "unmatched_items": manifest.unmatched_items,
+        "unmatched_users": manifest.statistics.get("unmatched_users", 0), "splits": figures,
+        "draws": {name: observed[name] for name in ("draws", "chi_square", "degrees", "p_value", "kl")},
+        "seconds": manifest.timings_seconds.get("total", 0), "timings_seconds": manifest.timings_seconds,
+    }  # fmt: skip
 
 
 def _inputs(manifest: Manifest) -> Iterator[str]:
@@ -28,6 +49,7 @@ def _inputs(manifest: Manifest) -> Iterator[str]:
     if users:
         yield f"  {words.counted(users, 'user')} without a row in users; their clicks are used, their features missing"
     yield from (f"  {sentence}" for sentence in words.lists(manifest.statistics.get("given", {})))
+    yield from (f"  {sentence}" for sentence in words.inherited(manifest.statistics))
 
 
 def _splits(manifest: Manifest) -> Iterator[str]:
@@ -45,16 +67,25 @@ def _splits(manifest: Manifest) -> Iterator[str]:
 
 def _draws(manifest: Manifest) -> Iterator[str]:
     observed = manifest.proposal["observed"]
-    follows, why = words.agreement(observed, manifest.proposal.get("strategies", ()))
+    follows, _ = _agreement(manifest)
     yield f"negatives    {words.proposal(manifest.config['negatives']['proposal'])}"
     verdict = "as declared" if follows else "NOT as declared"
     yield f"             {observed['draws']:,} drawn, {verdict}: {_figures(observed)}"
     yield from _strategies(manifest)
+    yield from (f"WARNING: {warning}" for warning in _warnings(manifest))
+
+
+def _warnings(manifest: Manifest) -> Iterator[str]:
+    follows, why = _agreement(manifest)
     if not follows:
-        yield f"WARNING: {why}"
+        yield why
     lacking = manifest.proposal.get("clicks_without_draws", 0)
     if lacking:
-        yield f"WARNING: {words.counted(lacking, 'click')} had nothing left to draw; their negatives are masked"
+        yield f"{words.counted(lacking, 'click')} had nothing left to draw; their negatives are masked"
+
+
+def _agreement(manifest: Manifest) -> tuple[bool, str]:
+    return words.agreement(manifest.proposal["observed"], manifest.proposal.get("strategies", ()))
 
 
 def _strategies(manifest: Manifest) -> Iterator[str]:

@@ -36,7 +36,9 @@ from pipelines.config import Config, record_spec
 from pipelines.duration import in_unit
 from pipelines.estimate import Sample
 from pipelines.given import Keys, Lists
+from pipelines.inheritance import Inherited
 from pipelines.intake import Beside
+from pipelines.period import Period
 from pipelines.split import TRAIN
 from pipelines.training_examples import Examples
 from samplers import rng
@@ -80,7 +82,7 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
     items = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
     reasons = {"items": dict(Counter(items.rejected["reason"].to_pylist()))}
     numbers, lists, beside = spark.createDataFrame(items.numbers), Lists.of(config), None
-    taken = intake.clicks(spark, config.clicks, numbers)
+    taken = intake.clicks(spark, config.clicks, numbers, Period.of(config))
     read, reasons["clicks"] = {"items": items.read, "clicks": taken.read}, taken.reasons
     if lists.columns or config.clicks.exclude is not None:
         shown = None
@@ -95,7 +97,7 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
         counts, _ = mapped.count_clicks(clicks, items)
         clicks, _ = given.counted(clicks, lists)
         examples = training_examples.counted(clicks, config, int(counts[0].sum()))
-        counted, _ = catalogue.build(items, counts[0], config.features)
+        counted, _ = catalogue.build(items, counts[0], config.features, Inherited.of(config))
         counted = mapped.with_proposal(mapped.with_frequencies(counted, clicks, config, taken.time_unit)[0], config)
         found = intake.users(spark, config, clicks)
         kept.callback(found.rows.unpersist)
@@ -105,8 +107,8 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
             unmatched = users.unmatched(clicks, known)
         share = min(1.0, sample_clicks / counts.sum())
         sample, fields = _sample(config, clicks, known, counted, taken.time_unit, share)
-    by_index = np.zeros_like(counts)
-    by_index[:, counted.index_of_number] = counts
+    by_index = np.zeros((len(counts), len(counted)), np.int64)
+    by_index[:, counted.index_of_number[: counts.shape[1]]] = counts
     return Survey(
         rows={name: (read[name], read[name] - sum(reasons[name].values())) for name in read},
         rejected={f"{name}.{reason}": rows for name, found in reasons.items() for reason, rows in found.items()},
@@ -115,7 +117,7 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
         clicks=by_index,
         examples=examples,
         sample=sample,
-        record=record_spec(config, fields, counted.fields),
+        record=record_spec(config, fields, counted.fields, counted.gone is not None),
     )
 
 

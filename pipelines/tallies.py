@@ -27,7 +27,8 @@ HISTORY_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 class Cells:
     """cell [items] of each item, probability [cells] under the proposal.
 
-    edges: [cells + 1] item_index where each begins; None where all items are at hand, in their order.
+    edges: [cells + 1] where each begins among all items by falling training clicks; None where all items are at hand
+    and in that order, which is that of item_index unless indices are inherited.
     """
 
     cell: Ints
@@ -39,12 +40,20 @@ class Cells:
 
     @functools.cached_property
     def first(self) -> Ints:
-        """[cells + 1] item_index where each begins, and how many items there are."""
+        """[cells + 1] popularity rank where each begins, and how many items there are."""
         return np.searchsorted(self.cell, np.arange(len(self) + 1)) if self.edges is None else self.edges
 
     @classmethod
-    def of(cls, probability: Floats) -> "Cells":
-        """Cells of the probabilities [items] of what is drawn: at most MOST_CELLS."""
+    def of(cls, probability: Floats, order: Ints | None = None) -> "Cells":
+        """Cells of the probabilities [items] of what is drawn: at most MOST_CELLS.
+
+        order: [items] item indices by falling training clicks, where they are in another one.
+        """
+        if order is not None:
+            ranked = cls.of(probability[order])
+            cell = np.empty_like(ranked.cell)
+            cell[order] = ranked.cell
+            return cls(cell, ranked.probability, ranked.first)
         if len(probability) <= MOST_CELLS:
             return cls(np.arange(len(probability)), probability)
         cell = np.minimum((np.cumsum(probability) * MOST_CELLS).astype(np.int64), MOST_CELLS - 1)
@@ -88,7 +97,9 @@ def expected_of_different(
 
 
 def decile_edges(counts: Ints) -> Ints:
-    """[11] item_index edges of ten groups with a tenth of the training clicks each; the last also the unclicked."""
+    """[11] edges of ten groups with a tenth of the training clicks each, over falling counts; the last also the
+    unclicked.
+    """
     total = np.cumsum(counts)
     edges = np.searchsorted(total, np.arange(1, 10) / 10 * total[-1], side="left") + 1
     return np.concatenate([[0], np.minimum(edges, len(counts)), [len(counts)]])

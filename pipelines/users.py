@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines import encoding
+from pipelines.encoding import Learned
 from schemas.errors import DataError
 from schemas.features import Buckets, FeatureSpec, Plain, Vocabulary
 from schemas.record import Field
@@ -55,29 +56,38 @@ def with_training_clicks(users: DataFrame, clicks: DataFrame) -> DataFrame:
 
 
 def fields_of_ids(
-    clicks: DataFrame, features: dict[str, FeatureSpec]
+    clicks: DataFrame, features: dict[str, FeatureSpec], before: Learned | None = None
 ) -> tuple[tuple[Field, ...], dict[str, list[str]]]:
     """The same as `resolved_fields` of users of whom nothing is known but their ids, which all `features` then are."""
     weight = F.count_if(F.col("split") == 0).alias("weight")
     counted = clicks.groupBy("user").agg(weight).where("weight > 0")
     ids = {name: spec for name, spec in features.items() if isinstance(spec, Vocabulary) and spec.shape == "scalar"}
     if len(ids) < len(features):
-        return resolved_fields(counted.select(*[F.col("user").alias(name) for name in features], "weight"), features)
+        rows = counted.select(*[F.col("user").alias(name) for name in features], "weight")
+        return resolved_fields(rows, features, before)
     # Each user once, in whole numbers or text: their own counts are the frequencies, and no Python has to start for it.
     frequencies = counted.select(F.col("user").cast("string").alias("value"), "weight").toArrow()
-    vocabularies = {name: encoding.vocabulary(spec, frequencies) for name, spec in ids.items()}
+    vocabularies = {
+        name: encoding.vocabulary(spec, frequencies, () if before is None else before.vocabularies[name])
+        for name, spec in ids.items()
+    }
     return tuple(encoding.resolved(name, ids[name], len(vocabularies[name]), None) for name in ids), vocabularies
 
 
 def resolved_fields(
-    users: DataFrame, features: dict[str, FeatureSpec]
+    users: DataFrame, features: dict[str, FeatureSpec], before: Learned | None = None
 ) -> tuple[tuple[Field, ...], dict[str, list[str]]]:
-    """(fields, vocabularies by feature) of the user features, from users `with_training_clicks`."""
+    """(fields, vocabularies by feature) of the user features, from users `with_training_clicks`.
+
+    before: what is inherited, and stays.
+    """
     vocabulary_specs = {name: spec for name, spec in features.items() if isinstance(spec, Vocabulary)}
-    vocabularies = _vocabularies(users, vocabulary_specs) if vocabulary_specs else {}
+    vocabularies = _vocabularies(users, vocabulary_specs, before) if vocabulary_specs else {}
     quantiles = {n: s.quantiles for n, s in features.items() if isinstance(s, Buckets) and s.quantiles is not None}
     boundaries: dict[str, list[float]] = {}
-    if quantiles:
+    if before is not None:
+        boundaries = {name: list(before.boundaries[name]) for name in quantiles}
+    elif quantiles:
         shares = {name: [i / count for i in range(1, count)] for name, count in quantiles.items()}
         chosen = [F.percentile(F.col(n).cast("double"), F.array(*map(F.lit, s))).alias(n) for n, s in shares.items()]
         row = users.agg(*chosen).collect()[0]
@@ -89,7 +99,9 @@ def resolved_fields(
     return tuple(fields), vocabularies
 
 
-def _vocabularies(users: DataFrame, specs: dict[str, Vocabulary]) -> dict[str, list[str]]:
+def _vocabularies(
+    users: DataFrame, specs: dict[str, Vocabulary], before: Learned | None
+) -> dict[str, list[str]]:  # fmt: skip
     shapes = {name: spec.shape for name, spec in specs.items()}  # plain values: a task needs no pydantic
 
     def weigh(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -109,7 +121,7 @@ def _vocabularies(users: DataFrame, specs: dict[str, Vocabulary]) -> dict[str, l
     found = {}
     for name, spec in specs.items():
         own = frequencies.filter(pa.compute.equal(frequencies["feature"], name))
-        found[name] = encoding.vocabulary(spec, own)
+        found[name] = encoding.vocabulary(spec, own, () if before is None else before.vocabularies[name])
     return found
 
 

@@ -33,6 +33,8 @@ def choices(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, sentence) of the choices that make one dataset differ from another, from a resolved job file."""
     negatives = config["negatives"]
     optional = [
+        ("day", _day(config)),
+        ("indices", _indices(config.get("inherit"))),
         ("weights", _weights((config.get("clicks") or {}).get("weight"))),
         ("frequencies", _frequencies(config.get("frequencies") or {})),
         ("examples", _cap((config.get("examples") or {}).get("per_user"), config["layout"])),
@@ -48,6 +50,25 @@ def choices(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("split", _split(config["split"])),
         ("seed", f"{negatives['seed']}: the same inputs, job file and seed give the same records"),
     ]
+
+
+def _day(config: Mapping[str, Any]) -> str:
+    """What a job for a day reads."""
+    if not config.get("date"):
+        return ""
+    clicks = config.get("clicks") or {}
+    back = f"of {clicks['window']} before" if clicks.get("window") else "before"
+    told = f"{config['date']} (UTC): clicks {back} its end"
+    if clicks.get("arrived"):
+        after = f"{clicks['watermark']} after it" if clicks.get("watermark") else "that"
+        told += f", as far as they had arrived by {after}"
+    return told
+
+
+def _indices(inherit: str | None) -> str:
+    if inherit is None:
+        return ""
+    return f"those of {'the latest day before' if inherit == 'previous' else inherit} stay, new ones follow"
 
 
 def proposal(document: Mapping[str, Any]) -> str:
@@ -154,6 +175,14 @@ def _cap(per_user: int | None, layout: Mapping[str, Any]) -> str:
         return ""
     rest = "the others have weight 0" if layout["kind"] == "sequence" else "the others are in histories alone"
     return f"at most {counted(per_user, 'click')} of a user in each set of negatives, others in each; {rest}"
+
+
+def inherited(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """What a dataset goes on from, if anything."""
+    told = statistics.get("inherited")
+    if told:
+        gone = f", {told['gone']:,} of them gone from the item table" if told["gone"] else ""
+        yield f"indices go on from {told['path']}: {counted(told['items'], 'item')}{gone}"
 
 
 def examples(counts: Mapping[str, int], layout: str) -> Iterator[str]:

@@ -87,26 +87,37 @@ class CatalogueProposal:
 
 
 def proposal(
-    components: Sequence[Component], frequencies: Ints | Floats, clicks: Ints | None = None
+    components: Sequence[Component],
+    frequencies: Ints | Floats,
+    clicks: Ints | None = None,
+    ranks: Ints | None = None,
+    gone: npt.NDArray[np.bool_] | None = None,
 ) -> CatalogueProposal:
     """The proposal of (strategy, share, parameters) components over frequencies [items].
 
-    clicks: [items] training clicks, which `in_batch` goes by, where frequencies count something else.
+    clicks: [items] training clicks, which `in_batch` goes by, where frequencies count something else. ranks: [items]
+    by falling clicks, where items are in another order. gone: [items] those that cannot be drawn any more.
 
     Raises:
       ValueError: no item can be drawn.
     """
-    parts = weighed(components, frequencies, clicks)
+    parts = weighed(components, frequencies, clicks, ranks=ranks)
+    if gone is not None:
+        parts = [(share, np.where(gone, 0.0, weights)) for share, weights in parts]
     sums = [mass.exact_sum(weights) for _, weights in parts]
     return CatalogueProposal(of_mass(mass.whole(mixture.weights(parts, sums))))
 
 
 def weighed(
-    components: Sequence[Component], frequencies: Ints | Floats, clicks: Ints | None = None, first: int = 0
+    components: Sequence[Component],
+    frequencies: Ints | Floats,
+    clicks: Ints | None = None,
+    first: int = 0,
+    ranks: Ints | None = None,
 ) -> list[tuple[float, Floats]]:
-    """(share, weights [items]) of each component, for the items from item_index `first` on."""
+    """(share, weights [items]) of each component, for the items from item_index `first` on, or of these `ranks`."""
     counted = {"in_batch": frequencies if clicks is None else clicks}
-    by_rank = {"log_uniform": {"first": first}}
+    by_rank = {"log_uniform": {"first": first, "ranks": ranks}}
     return [
         (share, CATALOGUE_WIDE[name](counted.get(name, frequencies), **parameters, **by_rank.get(name, {})))
         for name, share, parameters in components

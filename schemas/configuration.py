@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from schemas import redaction
 from schemas.errors import ConfigurationError
 
 TAG = "kind"  # tells the branches of a union apart, wherever there is one
@@ -51,7 +52,7 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigurationError(f"configuration {path} is not valid YAML: {_of_yaml(error)}") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -61,15 +62,23 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def _of_yaml(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself, in which a password may stand."""
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or "it cannot be read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}" if mark else str(what)
+
+
 def apply_override(document: dict[str, Any], override: str) -> None:
     """Sets one `a.b.c=value` in place; the value is read as YAML, list positions are numbers."""
     name, separator, text = override.partition("=")
     if not separator or not name.strip():
-        raise ConfigurationError(f"--set expects a.b=value; it got {override!r}")
+        raise ConfigurationError(f"--set expects a.b=value; it got {redaction.text(override)!r}")
     try:
         value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--set {name}: the value {text!r} is not valid YAML") from error
+    except yaml.YAMLError:
+        shown = redaction.HIDDEN if redaction.is_secret_name(name) else repr(redaction.text(text))
+        raise ConfigurationError(f"--set {name}: the value {shown} is not valid YAML") from None
     *parents, last = name.strip().split(".")
     node: Any = document
     for parent in parents:
@@ -88,7 +97,9 @@ def apply_override(document: dict[str, Any], override: str) -> None:
 
 def _list_entry(node: list[Any], position: str, override: str) -> Any:
     if not position.isdecimal() or int(position) >= len(node):
-        raise ConfigurationError(f"--set {override}: expected a position below {len(node)}, got {position!r}")
+        raise ConfigurationError(
+            f"--set {redaction.text(override)}: expected a position below {len(node)}, got {position!r}"
+        )
     return node[int(position)]
 
 
@@ -115,7 +126,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"{where}: required, but missing"
     if problem["type"] == "value_error":
         return f"{where}: {problem['ctx']['error']}"
-    value = problem.get("input")
+    value = redaction.HIDDEN if redaction.is_secret_name(where) else redaction.document(problem.get("input"))
     shown = "" if isinstance(value, dict) else f" (got {value!r})"
     return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"
 

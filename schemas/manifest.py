@@ -7,20 +7,19 @@ names (vocabulary/, schema.pbtxt) wait in `STAGED` until the manifest is in plac
 them there. The manifest vouches for every other file, and for itself with a CRC-32C of its own at its end.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import google_crc32c
 
 from schemas.errors import CorruptDataset, ProjectError
+from schemas.files import stream_crc32c
 from schemas.record import RecordSpec
+from schemas.storage import Folder, LocalFolder, folder
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -136,6 +135,12 @@ class Manifest:
             values["vocabulary"] = {name: StoredFile(**file) for name, file in values["vocabulary"].items()}
             values["files"] = {name: StoredFile(**file) for name, file in values["files"].items()}
             manifest = cls(**values)
+            for file in manifest.stored_files():
+                _check_inside(file.path)
+                sizes: list[Any] = [file.bytes, file.crc32c]
+                if not all(isinstance(size, int) for size in sizes):
+                    raise CorruptDataset(f"{file.path}: bytes and crc32c are whole numbers")
+            _check_inside(manifest.run or "none", parts=1)  # it names a folder below STAGED
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CorruptDataset(f"a field is missing or malformed: {error!r}") from error
         if manifest.schema_fingerprint != document.get("schema_fingerprint"):
@@ -144,27 +149,31 @@ class Manifest:
 
 
 class Dataset:
-    """A finished dataset on disk: its folder and its manifest."""
+    """A finished dataset: its folder, on a disk or a store, and its manifest.
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
-        self.root = root
+    uri: where it is to be said to be, for a copy that is not what a person named.
+    """
+
+    def __init__(self, where: Path | Folder, manifest: Manifest, uri: str | None = None) -> None:
+        self.folder: Folder = LocalFolder(where) if isinstance(where, Path) else where
         self.manifest = manifest
+        self.uri = str(self.folder) if uri is None else uri
 
     @classmethod
     def open(cls, uri: str | Path) -> "Dataset":
-        """The dataset in a folder.
+        """The dataset at a path or URI.
 
         Raises:
           ProjectError: no manifest there. CorruptDataset: a manifest that cannot be understood, or that is not what was
             written; one without a CRC-32C (written before there was one) is taken as it is.
         """
-        root = local_path(uri)
-        path = root / MANIFEST
+        where = folder(uri)
+        path = where.location(MANIFEST)
         try:
-            data = path.read_bytes()
+            data = where.read(MANIFEST)
         except FileNotFoundError as error:
             raise ProjectError(
-                f"no dataset in {root}: it has no {MANIFEST}; write one with pipelines/prebatch.py"
+                f"no dataset in {where}: it has no {MANIFEST}; write one with pipelines/prebatch.py"
             ) from error
         except OSError as error:
             raise ProjectError(f"{path} cannot be read: {error}") from error
@@ -175,98 +184,83 @@ class Dataset:
             if _CRC in document and not data.endswith(_ending(data.rpartition(_BEFORE_CRC)[0])):
                 raise CorruptDataset("its CRC-32C is not that of its text: it has changed; write the dataset anew")
             document.pop(_CRC, None)
-            return cls(root, Manifest.from_json(document))
-        except (json.JSONDecodeError, UnicodeDecodeError, CorruptDataset) as error:
+            return cls(where, Manifest.from_json(document))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, CorruptDataset) as error:
             raise CorruptDataset(f"{path}: {error}") from error
 
+    @property
+    def name(self) -> str:
+        """The last part of where it is."""
+        return PurePosixPath(self.uri).name
+
+    @property
+    def root(self) -> Path:
+        """The folder on a disk, which a dataset on a store does not have."""
+        if not isinstance(self.folder, LocalFolder):
+            raise ProjectError(f"{self.uri}: expected a dataset on a disk; copy it there first")
+        return self.folder.path
+
+    def location(self, file: StoredFile) -> str:
+        """The whole path or URI of a file of the manifest; never outside the dataset's folder."""
+        return self.folder.location(self._found(file))
+
     def path(self, file: StoredFile) -> Path:
-        """Where a file of the manifest lies; never outside the dataset's folder."""
-        found = (self.root / file.path).resolve()
-        if not found.is_relative_to(self.root.resolve()):
-            raise CorruptDataset(f"{self.root / MANIFEST}: the path {file.path!r} leaves the dataset's folder")
-        staged = self.root / STAGED / self.manifest.run / file.path
-        return staged if staged.exists() else found
+        """The same for a dataset on a disk."""
+        return self.root / self._found(file)
 
-    def verify(self, file: StoredFile) -> Path:
-        """The path of a file whose size and CRC-32C are those of the manifest.
+    def opened(self, file: StoredFile) -> IO[bytes]:
+        """A file of the manifest from its beginning."""
+        return self.folder.opened(self._found(file))
 
-        Raises:
-          CorruptDataset: it is missing, or differs; the message names it.
-        """
-        path = self.path(file)
+    def check(self, file: StoredFile) -> None:
+        """Raises a CorruptDataset where a file's size or CRC-32C is not that of the manifest; the message names it."""
+        path = self._found(file)
+        told = self.folder.location(path)
         try:
-            size = path.stat().st_size
-            crc = file_crc32c(path) if size == file.bytes else None
+            size, crc = self.folder.size(path), None
+            if size == file.bytes:
+                with self.folder.opened(path) as stream:
+                    crc = stream_crc32c(stream)
         except OSError as error:
             raise CorruptDataset(
-                f"{path}: the manifest names this file, but it cannot be read: {error.strerror}"
+                f"{told}: the manifest names this file, but it cannot be read: {error.strerror or error}"
             ) from error
         if crc is None:
             raise CorruptDataset(
-                f"{path}: {file.bytes} bytes expected by the manifest, {size} found; write the dataset anew"
+                f"{told}: {file.bytes} bytes expected by the manifest, {size} found; write the dataset anew"
             )
         if crc != file.crc32c:
             raise CorruptDataset(
-                f"{path}: its CRC-32C is not that of the manifest: the file has changed; write it anew"
+                f"{told}: its CRC-32C is not that of the manifest: the file has changed; write it anew"
             )
-        return path
+
+    def verify(self, file: StoredFile) -> Path:
+        """The path of a checked file of a dataset on a disk."""
+        self.check(file)
+        return self.path(file)
 
     def vocabulary(self, feature: str) -> list[str]:
         """Values by index; position 0 is the placeholder of what is out of vocabulary."""
-        lines = self.verify(self.manifest.vocabulary[feature]).read_text(encoding="utf-8").split("\n")
+        file = self.manifest.vocabulary[feature]
+        self.check(file)
+        with self.opened(file) as stream:
+            lines = stream.read().decode().split("\n")
         return [unescape(line) for line in lines[:-1]]
 
-
-def local_path(uri: str | Path) -> Path:
-    """The local path of a URI; only plain paths and file: are served by this version."""
-    text = re.sub(r"^file:(//)?(?=/)", "", str(uri))
-    if "://" in text:
-        raise ProjectError(f"expected a local path or file: URI, got {text!r}: other storage is not served yet")
-    return Path(text)
-
-
-def file_crc32c(path: Path, chunk_bytes: int = 4 << 20) -> int:
-    """CRC-32C of a whole file, read in pieces."""
-    crc = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(chunk_bytes):
-            crc = google_crc32c.extend(crc, chunk)
-    return crc
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Puts data under a name as a whole: a reader sees what was there before, or all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the disk has the names in a folder, which a file's own fsync does not promise.
-
-    Some shared file systems refuse this; they have their own ways, and it is no reason to fail.
-    """
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _found(self, file: StoredFile) -> str:
+        """A file's path in the folder: among the staged ones, while it is there."""
+        path = PurePosixPath(file.path)
+        outside = path.is_absolute() or ".." in path.parts
+        if isinstance(self.folder, LocalFolder):  # links may lead out as well
+            outside |= not (self.root / path).resolve().is_relative_to(self.root.resolve())
+        if outside:
+            manifest = self.folder.location(MANIFEST)
+            raise CorruptDataset(f"{manifest}: the path {file.path!r} leaves the dataset's folder")
+        staged = f"{STAGED}/{self.manifest.run}/{file.path}"
+        # Shards never are staged, and asking a store for each would cost a request a shard.
+        if isinstance(file, Shard) or not self.manifest.run:
+            return file.path
+        return staged if self.folder.exists(staged) else file.path
 
 
 def escape(value: str) -> str:
@@ -281,6 +275,13 @@ def unescape(line: str) -> str:
     kept = {"n": "\n", "r": "\r", "\\": "\\"}
     parts = iter(line)
     return "".join(kept.get(next(parts, ""), "") if part == "\\" else part for part in parts)
+
+
+def _check_inside(path: str, parts: int | None = None) -> None:
+    """Raises where a path of a manifest may lead out of the dataset's folder, or has not so many parts."""
+    names = path.split("/")
+    if {"", ".", ".."} & set(names) or "\\" in path or "\0" in path or (parts and len(names) != parts):
+        raise CorruptDataset(f"the path {path!r} leaves the dataset's folder, or is none")
 
 
 def _ending(body: bytes) -> bytes:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
-from schemas.manifest import Manifest, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Manifest
 from schemas.record import RecordSpec
 
 USER_TOWER, ITEM_TOWER = "user_tower", "item_tower"

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 DType = Literal["int64", "float32", "bytes"]
 # Fields that joined `RecordSpec` within a format, with their defaults.
-LATER: dict[str, Any] = {"log_q": "item", "frequency": False, "unique": False}
+LATER: dict[str, Any] = {"log_q": "item", "frequency": False, "unique": False, "gone": False}
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class RecordSpec:
     (block.log_q) instead of one an item (item.log_q) and one a click (block.log_allowed).
     frequency: whether proposals count something else than training clicks, and items/ says what.
     unique: a click's negatives are different items, and what a block says of a candidate's log_q is at most 0.
+    gone: whether some items have left the item table since the dataset that this one inherits from, and items/ says
+    which.
     """
 
     user: tuple[Field, ...]
@@ -89,6 +91,7 @@ class RecordSpec:
     log_q: Literal["item", "candidate"] = "item"
     frequency: bool = False
     unique: bool = False
+    gone: bool = False
 
     @property
     def history_fields(self) -> tuple[Field, ...]:
@@ -118,6 +121,7 @@ class RecordSpec:
             Column("item.index", "int64", ()),
             Column("item.count", "int64", ()),
             *([Column("item.frequency", "float32", ())] if self.frequency else []),
+            *([Column("item.gone", "int64", ())] if self.gone else []),
             Column("item.key", "bytes", ()),
             Column("item.title", "bytes", ()),
         )

@@ -8,6 +8,7 @@ Spark worker eight seconds. Reading checks both CRCs and bounds the length, so h
 
 import functools
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -21,6 +22,7 @@ from schemas.errors import CorruptDataset
 
 FRAME_BYTES = 16
 MAX_RECORD_BYTES = 1 << 30
+_AT_ONCE = 4 << 20  # bytes
 _MASK_DELTA = 0xA282EAD8
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
@@ -70,15 +72,17 @@ def framed(records: wire.Pieces) -> tuple[npt.NDArray[np.uint8], list[npt.NDArra
 
 
 def read_frames(stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
-    """Records of an open (uncompressed) stream, in order.
+    """Records of an open stream of what was written, unzipped where it was zipped, in order.
+
+    Memory goes by what is there and not by what a header says: of a record no more than `_AT_ONCE` bytes beyond those
+    that have come.
 
     Raises:
-      CorruptDataset: a truncated frame, a wrong CRC or a length above `max_record_bytes`; it says which record of
-      `name`.
+      CorruptDataset: a truncated frame, a wrong CRC, a length above `max_record_bytes` or a stream that cannot be
+      unpacked; it says which record of `name`.
     """
     number = 0
-    while header := stream.read(_HEADER.size):
-        where = f"{name}, record {number}"
+    while header := _read(stream, _HEADER.size, where := f"{name}, record {number}"):
         if len(header) < _HEADER.size:
             raise CorruptDataset(f"{where}: the shard ends inside a frame header")
         length, length_crc = _HEADER.unpack(header)
@@ -86,11 +90,25 @@ def read_frames(stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD
             raise CorruptDataset(f"{where}: the CRC of the length does not match")
         if length > max_record_bytes:
             raise CorruptDataset(f"{where}: a length of {length} bytes is above the limit of {max_record_bytes}")
-        record = stream.read(length)
-        footer = stream.read(_CRC.size)
+        record = _read(stream, length, where)
+        footer = _read(stream, _CRC.size, where)
         if len(record) < length or len(footer) < _CRC.size:
             raise CorruptDataset(f"{where}: the shard ends inside a record")
         if masked_crc32c(record) != _CRC.unpack(footer)[0]:
             raise CorruptDataset(f"{where}: the CRC of the data does not match")
         yield record
         number += 1
+
+
+def _read(stream: IO[bytes], size: int, where: str) -> bytes:
+    """So many bytes, or fewer at the end of the stream. A stream sets aside at once what it is asked for."""
+    try:
+        if size <= _AT_ONCE:
+            return stream.read(size)
+        pieces: list[bytes] = []
+        while size and (piece := stream.read(min(size, _AT_ONCE))):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorruptDataset(f"{where}: the shard cannot be read or unpacked: {error}") from error

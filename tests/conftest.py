@@ -6,10 +6,12 @@ Example: whatever the layout, a click comes back as the same plain values.
 """
 
 import gzip
+import hashlib
 import io
 import itertools
 import os
 import sys
+import threading
 from math import erfc, sqrt
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,78 @@ def spark():
     session.conf.set("spark.sql.shuffle.partitions", "2")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of moto's S3 on loopback, in this process."""
+    from moto.s3.responses import S3Response
+    from moto.server import ThreadedMotoServer
+
+    # S3 decides on conditional writes one after the other; moto's threads look and write in two steps.
+    one_at_a_time, put = threading.Lock(), S3Response.put_object
+
+    def put_object(*arguments):
+        with one_at_a_time:
+            return put(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", put_object)
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+class Bucket:
+    """A new bucket, and what is in it as boto3 says, which is another client than the one under test."""
+
+    def __init__(self, name):
+        import boto3
+
+        self.name, self.uri = name, f"s3://{name}"
+        self.client = boto3.client("s3", region_name="us-east-1")
+        self.client.create_bucket(Bucket=name)
+
+    def names(self):
+        """All keys but those that stand for folders."""
+        listed = self.client.list_objects_v2(Bucket=self.name).get("Contents", ())
+        return sorted(entry["Key"] for entry in listed if not entry["Key"].endswith("/"))
+
+    def read(self, key):
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def put(self, key, data):
+        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    def upload(self, folder, prefix):
+        """The URI of a copy of a folder's files."""
+        for path in Path(folder).rglob("*"):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        return f"{self.uri}/{prefix}"
+
+
+def s3_environment(address):
+    """What a person would set to say where their bucket is and who they are."""
+    return {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch, request):
+    """A bucket of the test's own."""
+    for name, value in s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    return Bucket(f"b-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]}")
 
 
 @pytest.fixture(scope="session")

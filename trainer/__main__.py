@@ -1,19 +1,23 @@
 """The trainer's command line: parses, loads, calls, prints. TensorFlow is imported only once the arguments are good."""
 
 import contextlib
+import json
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from schemas import configuration
+from schemas import configuration, events, redaction
 from schemas.errors import ConfigurationError, EnvironmentProblem, ProjectError
-from schemas.manifest import Dataset, local_path
+from schemas.files import local_path
+from schemas.manifest import Dataset
+from trainer import cache
 from trainer.config import Configuration
 
 
@@ -23,11 +27,10 @@ def main() -> None:
     try:
         sys.exit(commands.main(arguments, prog_name="python -m trainer", standalone_mode=False) or 0)
     except click.ClickException as error:
-        print(f"trainer: {error.format_message()}; see --help", file=sys.stderr)
-        sys.exit(2)
+        _end(f"{error.format_message()}; see --help", 2, "ConfigurationError", arguments)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        print("trainer: interrupted; the same command goes on after the last finished epoch or run", file=sys.stderr)
-        sys.exit(1)
+        told = "interrupted; the same command goes on after the last finished epoch or run"
+        _end(told, 1, "interrupted", arguments)
     except ProjectError as error:
         _fail(error, error.exit_code, arguments)
     except Exception as error:  # noqa: BLE001 - the last resort of a command line: no traceback unless it is asked for
@@ -36,16 +39,42 @@ def main() -> None:
 
 def _fail(error: Exception, code: int, arguments: list[str]) -> None:
     if "--debug" in arguments:
-        traceback.print_exc()
+        print(redaction.text(traceback.format_exc()), end="", file=sys.stderr)
     kind = "" if isinstance(error, ProjectError) else f"{type(error).__name__}: "
     text = str(error) if isinstance(error, ProjectError) else " ".join(str(error).split())[:500]
     hint = "" if isinstance(error, ProjectError) else "; --debug shows where"
-    print(f"trainer: {kind}{text}{hint}", file=sys.stderr)
+    _end(f"{kind}{text}{hint}", code, type(error).__name__, arguments)
+
+
+def _end(message: str, code: int, kind: str, arguments: list[str]) -> NoReturn:
+    if "--log=json" in arguments or ("--log", "json") in pairwise(arguments):
+        print(events.line("error", message, "error", kind=kind, exit_code=code), file=sys.stderr)
+    else:
+        print(redaction.text(f"trainer: {message}"), file=sys.stderr)
     sys.exit(code)
 
 
 def _data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = _cache_option(command)
     return click.option("--data", required=True, metavar="URI", help="Folder of a finished dataset.")(command)
+
+
+def _cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        envvar=cache.VARIABLE,
+        expose_value=False,
+        callback=_use_cache,
+        help=f"Where copies of datasets on object stores are kept; by default {cache.VARIABLE}, or the user's cache.",
+    )(command)
+
+
+def _use_cache(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    """Processes that this one starts are to find the same copies."""
+    if value is not None:
+        os.environ[cache.VARIABLE] = value
 
 
 def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +86,14 @@ def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--debug", is_flag=True, help="Show tracebacks and TensorFlow's own messages.")(command)
+
+
+def _log_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Events go to stderr, as those of the producer do."""
+    text = "How to tell what happens: words, or one JSON object a line on stderr."
+    return click.option("--log", type=click.Choice(events.FORMATS), default="text", show_default=True, help=text)(
+        command
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,16 +108,27 @@ def commands() -> None:
     "--output", required=True, type=click.Path(path_type=Path), help="Folder of the model; replaced when done."
 )
 @click.option("--fresh", is_flag=True, help="Start anew even where an unfinished run could go on.")
+@click.option(
+    "--warm-start",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin with the weights of this model, which was trained on the dataset that --data inherits from.",
+)
+@_log_option
 @_debug_option
 def train(
-    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, debug: bool
-) -> None:
+    data: str, config_path: str | None, overrides: tuple[str, ...], output: Path, fresh: bool, warm_start: Path | None,
+    log: events.Format,
+    debug: bool,
+) -> None:  # fmt: skip
     """Train, evaluate, export; ends with the metrics and three users' recommendations."""
     config = configuration.load(Configuration, config_path, overrides)
-    _ready(data, debug)
+    say = _TELLERS[log]
+    _ready(data, debug, say)
     from trainer import run
 
-    run.train(data, config, output, _say, fresh)
+    run.train(data, config, output, say, fresh, warm_start)
+    _tell_metrics("trained", output, log)
 
 
 @commands.command()
@@ -89,13 +137,16 @@ def train(
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where metrics.json goes; the model's folder by default."
 )
+@_log_option
 @_debug_option
-def evaluate(model: Path, data: str, output: Path | None, debug: bool) -> None:
+def evaluate(model: Path, data: str, output: Path | None, log: events.Format, debug: bool) -> None:
     """Recompute the metrics from the exported towers, with raw values as a client would send them."""
-    _ready(data, debug)
+    say = _TELLERS[log]
+    _ready(data, debug, say)
     from trainer import run
 
-    run.evaluate(model, data, output or model, _say)
+    run.evaluate(model, data, output or model, say)
+    _tell_metrics("evaluated", output or model, log)
 
 
 @commands.command("embed-clicks")
@@ -134,6 +185,7 @@ def quality(
 @click.option("--set", "overrides", multiple=True, metavar="a.b=v", help="Override one key of it, as seeds=5.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the rows and the report.")
 @click.option("--fresh", is_flag=True, help="Run everything anew, finished runs too.")
+@_cache_option
 @_debug_option
 def compare(config_path: str, overrides: tuple[str, ...], output: Path, fresh: bool, debug: bool) -> int:
     """Train several variants with several seeds, and say which to use; finished runs are kept."""
@@ -243,10 +295,10 @@ def _local(root: str) -> Path:
         ) from error
 
 
-def _ready(data: str, debug: bool) -> None:
+def _ready(data: str, debug: bool, say: Callable[[str], None] | None = None) -> None:
     """Starts TensorFlow; a dataset that is not there is told before that."""
     Dataset.open(data)
-    _start_tensorflow(debug)
+    _start_tensorflow(debug, say or _say)
 
 
 def _start_tensorflow(debug: bool, say: Callable[[str], None] | None = None) -> None:
@@ -284,7 +336,22 @@ def _quiet_stderr(active: bool) -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(redaction.text(line), flush=True)
+
+
+def _say_event(line: str) -> None:
+    if line.strip():
+        print(events.line("said", line.strip()), file=sys.stderr, flush=True)
+
+
+def _tell_metrics(event: str, output: Path, log: events.Format) -> None:
+    """The figures of metrics.json as the last event."""
+    if log == "json":
+        metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+        print(events.line(event, f"metrics: {output / 'metrics.json'}", output=str(output), **metrics), file=sys.stderr)
+
+
+_TELLERS: dict[str, Callable[[str], None]] = {"text": _say, "json": _say_event}
 
 
 def _say_aside(line: str) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from schemas import raw as raw_values
 from schemas.errors import ConfigurationError
-from schemas.manifest import file_sha256, write_atomically
+from schemas.files import file_sha256, write_atomically
 from schemas.model import EMBEDDINGS
 from schemas.raw import PADDING
 from schemas.record import Field, RecordSpec
@@ -44,13 +44,18 @@ def embed(model: Path, uri: str, queries: Path, output: Path, say: Callable[[str
     served, data = Served(model), dataset.open_verified(uri, ())
     if told.get("dataset") != data.manifest.content_digest:
         raise ConfigurationError(
-            f"--queries {queries}: were written for another dataset than {data.root}; "
+            f"--queries {queries}: were written for another dataset than {data.uri}; "
             "run python -m pipelines.queries with this --data"
         )
     spec = dataset.record_spec(data, served.history_length)
     catalogue = dataset.read_catalogue(data, spec)
+    if catalogue.gone is not None:
+        raise ConfigurationError(
+            f"--data {data.root}: {int(catalogue.gone.sum()):,} of its items have left the item table, so that a model "
+            "does not rank them all; mine from a dataset that was made without inherit"
+        )
     if served.item_ids != [key.decode("utf-8", "replace") for key in catalogue.key]:
-        raise ConfigurationError(f"--model {model}: was trained on another catalogue than that of {data.root}")
+        raise ConfigurationError(f"--model {model}: was trained on another catalogue than that of {data.uri}")
     inputs = ClickInputs(spec, RawValues(data, spec), catalogue)
     count, dimension = 0, 0
     with staged(output, VECTORS, "click vectors") as folder:

@@ -45,7 +45,9 @@ def items(catalogue: Catalogue, spec: RecordSpec, raw: RawValues) -> pa.Table:
     ]
     table = pa.concat_tables(parts).sort_by("index").drop_columns("index")
     names = {"item_id": _texts(catalogue.key), "title": _texts(catalogue.title)}
-    return pa.table({**names, **{name: table[name] for name in table.column_names}})
+    found = pa.table({**names, **{name: table[name] for name in table.column_names}})
+    # As in item_embeddings.parquet: what has left the item table is not to be recommended.
+    return found if catalogue.gone is None else found.filter(pa.array(~catalogue.gone))
 
 
 def users(

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from schemas.manifest import write_atomically
+from schemas.files import write_atomically
 from trainer import comparison_report, findings, runs, verdict
 from trainer.bootstrap import Difference
 from trainer.findings import Findings

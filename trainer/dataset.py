@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from schemas import codec
+from schemas import codec, storage
 from schemas.errors import CorruptDataset, ProjectError
 from schemas.manifest import Dataset, Shard, Split
 from schemas.record import RecordSpec
-from trainer import batches
+from trainer import batches, cache
 from trainer.batches import Batch, Items, Queries
 
 log = logging.getLogger(__name__)
@@ -51,15 +51,26 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """items/ in memory, in the order of item_index. count: int64 [n] training clicks; key, title: bytes."""
+    """items/ in memory, in the order of item_index. count: int64 [n] training clicks; key, title: bytes.
+
+    gone: [n] items that keep their index but have left the item table; they are not ranked. None where there are none.
+    """
 
     count: npt.NDArray[np.int64]
     key: list[bytes]
     title: list[bytes]
     items: list[Items] = field(repr=False)
+    gone: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.count)
+
+    @property
+    def popularity(self) -> npt.NDArray[np.int64]:
+        """[n] place of each item by falling training clicks: its index, unless indices are inherited."""
+        places = np.empty(len(self), np.int64)
+        places[np.argsort(-self.count, kind="stable")] = np.arange(len(self))
+        return places
 
     def name(self, index: int) -> str:
         """What a person calls an item: its title, else its id."""
@@ -69,17 +80,20 @@ class Catalogue:
 def open_verified(uri: str, splits: tuple[str, ...] = ("train", "validation", "test")) -> Dataset:
     """The dataset, once every shard and vocabulary that will be read has the size and CRC-32C of the manifest.
 
+    One on an object store comes as a copy on this machine's disk, see trainer/cache.py.
+
     Raises:
       ProjectError: there is no dataset. CorruptDataset: the manifest has changed, or a file is missing or differs; the
         message names it.
     """
     dataset = Dataset.open(uri)
     manifest = dataset.manifest
-    for split in (*(manifest.splits[name] for name in splits if name in manifest.splits), manifest.items):
-        for shard in split.shards:
-            dataset.verify(shard)
-    for file in manifest.vocabulary.values():
-        dataset.verify(file)
+    read = (*(manifest.splits[name] for name in splits if name in manifest.splits), manifest.items)
+    files = [*(shard for split in read for shard in split.shards), *manifest.vocabulary.values()]
+    if storage.is_remote(uri):
+        return cache.copied(dataset, files)
+    for file in files:
+        dataset.check(file)
     return dataset
 
 
@@ -96,7 +110,7 @@ def record_spec(dataset: Dataset, history_length: int | None = None) -> RecordSp
     """
     spec = dataset.manifest.record
     if spec.layout not in ("row", "block", "sequence"):
-        raise ProjectError(f"{dataset.root}: layout row, block or sequence expected, {spec.layout!r} found")
+        raise ProjectError(f"{dataset.uri}: layout row, block or sequence expected, {spec.layout!r} found")
     return dataclasses.replace(spec, history_length=min(spec.history_length, history_length or spec.history_length))
 
 
@@ -177,19 +191,27 @@ def read_catalogue(dataset: Dataset, spec: RecordSpec) -> Catalogue:
     """
     split = dataset.manifest.items
     parse = codec.parse_spec(spec.item_columns())
-    index, count, key, title, items = [], [], [], [], []
+    index, count, key, title, items, gone = [], [], [], [], [], []
     for parsed in _parsed(dataset, split, parse):
         index.append(parsed["item.index"].numpy())
         count.append(parsed["item.count"].numpy())
         key.extend(parsed["item.key"].numpy().tolist())
         title.extend(parsed["item.title"].numpy().tolist())
         items.append(batches.from_items(parsed, spec))
+        if spec.gone:
+            gone.append(parsed["item.gone"].numpy())
     order = np.argsort(_joined(index), kind="stable")
     if not np.array_equal(_joined(index)[order], np.arange(split.records)):
         raise CorruptDataset(
-            f"{dataset.root}/items: item.index 0 to {split.records - 1} expected, each once; write it anew"
+            f"{dataset.uri}/items: item.index 0 to {split.records - 1} expected, each once; write it anew"
         )
-    return Catalogue(_joined(count)[order], [key[i] for i in order], [title[i] for i in order], items)
+    return Catalogue(
+        _joined(count)[order],
+        [key[i] for i in order],
+        [title[i] for i in order],
+        items,
+        _joined(gone)[order] > 0 if spec.gone else None,
+    )
 
 
 def _parsed(dataset: Dataset, split: Split, parse: dict[str, Any], keep: Any = None) -> Iterator[dict[str, Any]]:
@@ -211,7 +233,7 @@ def _records(dataset: Dataset, shards: list[Shard], cycle: int = 4) -> Any:
     paths = [str(dataset.path(shard)) for shard in shards]
     kinds = {"GZIP" if path.endswith(".gz") else "" for path in paths}
     if len(kinds) > 1:
-        raise CorruptDataset(f"{dataset.root}: shards of one split are partly compressed, partly not; write it anew")
+        raise CorruptDataset(f"{dataset.uri}: shards of one split are partly compressed, partly not; write it anew")
     files = tf.data.Dataset.from_tensor_slices(paths)
     kind = kinds.pop()
     return files.interleave(

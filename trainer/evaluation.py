@@ -44,27 +44,31 @@ def item_vectors(model: TwoTowers, catalogue: Catalogue) -> Floats:
 
 def assess(users: Floats, items: Floats, held_out: HeldOut, catalogue: Catalogue, exclude_history: bool) -> Assessment:
     """Everything that is reported about a split; users [n, dimension], items [catalogue, dimension]."""
-    size = len(catalogue)
+    size, gone = len(catalogue), catalogue.gone
     exclude = held_out.exclude if exclude_history else None
     positive = held_out.positive
-    ranking = metrics.rank(metrics.dot_products(users, items), positive, size, exclude)
-    popular = metrics.rank_most_popular(catalogue.count, positive, exclude)
+    ranking = metrics.rank(metrics.dot_products(users, items, gone), positive, size, exclude)
+    counts = catalogue.count if gone is None else np.where(gone, -1, catalogue.count)
+    popular = metrics.rank_most_popular(counts, positive, exclude)
+    place = catalogue.popularity[positive]
     return Assessment(
         model=metrics.summary(ranking.rank, ranking.top, size),
         most_popular=metrics.summary(popular.rank, popular.top, size),
         cold=metrics.cold(ranking.rank, positive, catalogue.count),
         warm=metrics.warm(ranking.rank, positive, catalogue.count),
-        deciles=metrics.by_decile(ranking.rank, positive, size),
-        most_popular_deciles=metrics.by_decile(popular.rank, positive, size),
+        deciles=metrics.by_decile(ranking.rank, place, size),
+        most_popular_deciles=metrics.by_decile(popular.rank, place, size),
         ranking=ranking,
         repeats=_repeats(held_out) if exclude_history else 0.0,
     )
 
 
-def quick(users: Floats, items: Floats, held_out: HeldOut, exclude_history: bool) -> dict[str, float]:
+def quick(
+    users: Floats, items: Floats, held_out: HeldOut, exclude_history: bool, gone: npt.NDArray[np.bool_] | None = None
+) -> dict[str, float]:
     """The metrics that follow a run from epoch to epoch; `recall` is the mean of recall@10, @50 and @100."""
     exclude = held_out.exclude if exclude_history else None
-    scores = metrics.dot_products(users, items)
+    scores = metrics.dot_products(users, items, gone)
     values = metrics.summary(metrics.rank(scores, held_out.positive, len(items), exclude, with_top=False).rank)
     if len(held_out):
         values["recall"] = sum(values[name] for name in metrics.RECALLS) / len(metrics.RECALLS)

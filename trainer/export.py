@@ -84,15 +84,23 @@ def _write(trained: Trained, data: Dataset, spec: RecordSpec, raw: RawValues, fo
         items = ServedItems(trained.model, spec, vocabularies)
     for name, served in ((USER_TOWER, ServedUsers(trained.model, spec, vocabularies)), (ITEM_TOWER, items)):
         tf.saved_model.save(served, str(folder / name / FIRST_VERSION), signatures={"serving_default": served.serve})
-    keys = pa.array([key.decode("utf-8", "replace") for key in trained.catalogue.key], pa.string())
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(trained.items.reshape(-1)), trained.items.shape[1])
+    there = _there(trained)  # what has left the item table is not to be recommended
+    keys = pa.array([trained.catalogue.key[i].decode("utf-8", "replace") for i in there], pa.string())
+    stored = trained.items[there]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), stored.shape[1])
     pq.write_table(pa.table({"item_id": keys, "embedding": vectors}), folder / EMBEDDINGS)
     _write_probes(trained, raw, folder)
 
 
+def _there(trained: Trained) -> npt.NDArray[np.int64]:
+    """item_index of the items that are in the item table, rising."""
+    gone = trained.catalogue.gone
+    return np.arange(len(trained.items)) if gone is None else np.flatnonzero(~gone)
+
+
 def _write_probes(trained: Trained, raw: RawValues, folder: Path) -> None:
     """Raw inputs of the first items and held-out users, and the trainer's vectors for them."""
-    probes: dict[str, Any] = {"embeddings": trained.items}
+    probes: dict[str, Any] = {"embeddings": trained.items[_there(trained)]}
     items = trained.catalogue.items[0]
     matrix = isinstance(trained.model.item_tower, ItemMatrix)
     inputs = item_ids(trained.catalogue, items) if matrix else raw.items(items)

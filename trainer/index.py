@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigurationError, CorruptDataset
-from schemas.manifest import file_crc32c, file_sha256, write_atomically
+from schemas.files import file_crc32c, file_sha256, write_atomically
 from schemas.model import EMBEDDINGS, INDEX, ITEMS, USERS
 from trainer.ann import Floats, Nearest, recall, thresholds
 from trainer.staging import staged

@@ -13,12 +13,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from schemas.errors import CorruptDataset, ProjectError
+from schemas.errors import ConfigurationError, CorruptDataset, ProjectError
 from schemas.manifest import Dataset
 from schemas.record import RecordSpec
-from trainer import checkpoints, dataset, evaluation
+from trainer import checkpoints, continuation, dataset, evaluation
 from trainer.checkpoints import Progress
 from trainer.config import Configuration
+from trainer.continuation import Continuation
 from trainer.dataset import Catalogue, HeldOut
 from trainer.evaluation import Assessment
 from trainer.metrics import RECALLS, Floats
@@ -35,7 +36,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: the model with the weights of its best epoch, and everything measured."""
+    """A finished run: the model with the weights of its best epoch, and everything measured. before: the earlier model
+    that it went on from.
+    """
 
     model: TwoTowers
     progress: Progress
@@ -44,6 +47,7 @@ class Trained:
     users: dict[str, Floats]
     items: Floats
     assessed: dict[str, Assessment]
+    before: Continuation | None = None
 
     @property
     def speed(self) -> dict[str, float]:
@@ -57,26 +61,35 @@ class Trained:
         }
 
 
-def train(data: Dataset, config: Configuration, folder: Path, say: Say, fresh: bool = False) -> Trained:
+def train(
+    data: Dataset, config: Configuration, folder: Path, say: Say, fresh: bool = False, warm_start: Path | None = None
+) -> Trained:
     """Trains on `data`, keeping checkpoints and logs in `folder`, and assesses the best epoch on the held-out clicks.
 
-    Deterministic on one machine given (data, config); a run that was killed goes on where its last epoch ended.
+    Deterministic on one machine given (data, config, warm_start); a run that was killed goes on where its last epoch
+    ended. warm_start: the folder of a model whose weights this one begins with.
 
     Raises:
+      ConfigurationError: a model that cannot go on with this data.
       ProjectError: no train records, a layout that is not read, a loss that is no number, an unusable checkpoint.
     """
     spec = dataset.record_spec(data, config.model.user.history_length)
     total = sum(dataset.steps_in_epoch(data, epoch, config.batch) for epoch in range(config.epochs))
     if not total:
-        raise ProjectError(f"{data.root}: the train split has no records; check the producer's split and limits")
+        raise ProjectError(f"{data.uri}: the train split has no records; check the producer's split and limits")
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy("float32" if config.precision == "float32" else "mixed_bfloat16")
-    model = TwoTowers(spec, config.model, config.seed, data.manifest.items.records)
     catalogue = dataset.read_catalogue(data, spec)
+    _check_ranks(data, config, catalogue)
+    before = None if warm_start is None else continuation.of(warm_start, data, spec, catalogue, config)
+    widths = None if before is None else before.widths
+    model = TwoTowers(spec, config.model, config.seed, data.manifest.items.records, widths)
+    if before is not None:
+        before.put_into(model.variables)
     step = TrainStep(model, config, total, catalogue)
     watched = dataset.read_held_out(data, spec, "validation", config.evaluation.validation_clicks)
     latest, best = (folder / "checkpoints" / name for name in (checkpoints.LATEST, checkpoints.BEST))
-    progress = _started(step, latest, run_digest(data, config), config, say, fresh)
+    progress = _started(step, latest, run_digest(data, config, before), config, say, fresh)
 
     with Scalars(folder / "logs", fresh=progress.epoch == 0) as scalars:
         while progress.epoch < config.epochs and not _stalled(progress, config):
@@ -95,13 +108,25 @@ def train(data: Dataset, config: Configuration, folder: Path, say: Say, fresh: b
             say(_line(progress, config, values))
 
     checkpoints.assign(model.variables, checkpoints.load(best)[0], best)
-    return _assessed(data, config, model, progress, catalogue)
+    return _assessed(data, config, model, progress, catalogue, before)
 
 
-def run_digest(data: Dataset, config: Configuration) -> str:
-    """What a checkpoint must share with a run to be its own: the records and the whole configuration."""
+def _check_ranks(data: Dataset, config: Configuration, catalogue: Catalogue) -> None:
+    """Raises a ConfigurationError where candidates are drawn by rank, but indices are those of an earlier day."""
+    by_rank = getattr(config.loss, "sampler", None) == "log_uniform"
+    if by_rank and "inherited" in data.manifest.statistics and (np.diff(catalogue.count) > 0).any():
+        raise ConfigurationError(
+            f"loss.sampler log_uniform takes items as numbered by falling training clicks, but {data.root} inherits "
+            "its indices from an earlier dataset; set loss.sampler to fixed_unigram or uniform"
+        )
+
+
+def run_digest(data: Dataset, config: Configuration, before: Continuation | None = None) -> str:
+    """What a checkpoint must share with a run to be its own: records, the whole configuration, what it began with."""
     manifest = data.manifest
     described = [manifest.schema_fingerprint, manifest.content_digest, config.model_dump(mode="json")]
+    if before is not None:
+        described.append(before.digest)
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -162,19 +187,20 @@ def _validated(model: TwoTowers, watched: HeldOut, catalogue: Catalogue, config:
     if not len(watched):
         return {}
     users, items = evaluation.user_vectors(model, watched), evaluation.item_vectors(model, catalogue)
-    return evaluation.quick(users, items, watched, config.evaluation.exclude_history)
+    return evaluation.quick(users, items, watched, config.evaluation.exclude_history, catalogue.gone)
 
 
 def _assessed(
-    data: Dataset, config: Configuration, model: TwoTowers, progress: Progress, catalogue: Catalogue
-) -> Trained:
+    data: Dataset, config: Configuration, model: TwoTowers, progress: Progress, catalogue: Catalogue,
+    before: Continuation | None,
+) -> Trained:  # fmt: skip
     spec = dataset.record_spec(data, config.model.user.history_length)
     held_out = {name: dataset.read_held_out(data, spec, name) for name in ("validation", "test")}
     items = evaluation.item_vectors(model, catalogue)
     users = {name: evaluation.user_vectors(model, split) for name, split in held_out.items()}
     exclude = config.evaluation.exclude_history
     assessed = {name: evaluation.assess(users[name], items, held_out[name], catalogue, exclude) for name in held_out}
-    return Trained(model, progress, catalogue, held_out, users, items, assessed)
+    return Trained(model, progress, catalogue, held_out, users, items, assessed, before)
 
 
 def _stalled(progress: Progress, config: Configuration) -> bool:

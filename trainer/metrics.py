@@ -145,7 +145,10 @@ def summary(ranks: Ints, top: Ints | None = None, items: int = 0) -> dict[str, f
 
 
 def by_decile(ranks: Ints, positive: Ints, items: int) -> list[dict[str, float]]:
-    """The summary for ten equal parts of the catalogue, from the most clicked items (item_index 0) to the least."""
+    """The summary for ten equal parts of the catalogue, from the most clicked items to the least.
+
+    positive: [n] place of each click's item by falling training clicks, which is item_index unless that is inherited.
+    """
     decile = positive * TOP // max(items, 1)
     return [summary(ranks[decile == part]) for part in range(TOP)]
 
@@ -160,10 +163,17 @@ def warm(ranks: Ints, positive: Ints, count: Ints) -> dict[str, float]:
     return summary(ranks[count[positive] >= COLD_CLICKS])
 
 
-def dot_products(users: Floats, items: Floats) -> Callable[[int, int], Floats]:
-    """Scores users[start:stop] @ items.T; users [n, dimension], items [m, dimension]."""
+def dot_products(
+    users: Floats, items: Floats, gone: npt.NDArray[np.bool_] | None = None
+) -> Callable[[int, int], Floats]:
+    """Scores users[start:stop] @ items.T; users [n, dimension], items [m, dimension].
+
+    gone: [m] items that are to stand behind all others; None for none.
+    """
     transposed = np.ascontiguousarray(items.T)
-    return lambda start, stop: users[start:stop] @ transposed
+    if gone is None:
+        return lambda start, stop: users[start:stop] @ transposed
+    return lambda start, stop: np.where(gone, np.float32(-np.inf), users[start:stop] @ transposed)
 
 
 def blocks(clicks: int, items: int) -> Iterator[tuple[int, int]]:

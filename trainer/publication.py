@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigurationError, OutputError, ProjectError
-from schemas.manifest import file_sha256, sync_folder, write_atomically
+from schemas.files import file_sha256, sync_folder, write_atomically
 from schemas.model import EMBEDDINGS, INDEX, ITEM_TOWER, METRICS, USER_TOWER, version_folder
 from trainer import index
 from trainer.gate import Gate

@@ -22,7 +22,7 @@ def page(trained: Trained, config: Configuration, data: Dataset, found: Sequence
     """The whole report."""
     test = trained.assessed["test"]
     curve = trained.progress.curve
-    name = data.root.name
+    name = data.name
     summary = (
         f"Two towers; {describe(data.manifest.record)}. Loss {config.loss.described}; dimension "
         f"{config.model.dimension}, seed {config.seed}; best epoch {trained.progress.best_epoch + 1} of {len(curve)}."
@@ -132,7 +132,7 @@ def _origin(data: Dataset) -> str:
     manifest = data.manifest
     train = manifest.splits["train"]
     rows = [
-        ["dataset", str(data.root)],
+        ["dataset", data.uri],
         ["content digest", manifest.content_digest],
         ["record format", manifest.schema_fingerprint],
         [

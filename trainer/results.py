@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas.manifest import Dataset, write_atomically
+from schemas.files import write_atomically
+from schemas.manifest import Dataset
 from trainer.evaluation import Assessment
 from trainer.metrics import COLD_CLICKS, METRICS
 

@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ProjectError
-from schemas.manifest import write_atomically
+from schemas.files import write_atomically
 from trainer.metrics import Ints
 
 RESULT, RANKS = "result.json", "ranks.npz"

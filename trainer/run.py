@@ -11,8 +11,9 @@ import yaml
 
 from schemas import configuration
 from schemas.errors import ConfigurationError
-from schemas.manifest import Dataset, write_atomically
-from trainer import checkpoints, dataset, evaluation, loop, recommendations, report, results
+from schemas.files import write_atomically
+from schemas.manifest import Dataset
+from trainer import checkpoints, continuation, dataset, evaluation, loop, recommendations, report, results
 from trainer.config import Configuration
 from trainer.export import export
 from trainer.lock import held
@@ -23,16 +24,23 @@ from trainer.served import Served
 Say = Callable[[str], None]
 
 
-def train(uri: str, config: Configuration, output: Path, say: Say, fresh: bool = False) -> None:
+def train(
+    uri: str, config: Configuration, output: Path, say: Say, fresh: bool = False, warm_start: Path | None = None
+) -> None:
     """Trains on the dataset at `uri` and writes the model to `output`; metrics.json comes last.
 
+    warm_start: the folder of an earlier model to go on from.
+
     Raises:
+      ConfigurationError: an earlier model that cannot go on with this dataset, or that lies in `output` itself.
       OutputError: `output` cannot be written, or another run holds it.
     """
     started = time.perf_counter()
+    if warm_start is not None and warm_start.resolve() == output.resolve():
+        raise ConfigurationError(f"--warm-start {warm_start}: is the output itself; give each day a folder of its own")
     with held(output):
         data = _opened(uri, say)
-        trained = loop.train(data, config, output, say, fresh)
+        trained = loop.train(data, config, output, say, fresh, warm_start)
         say(f"best epoch {trained.progress.best_epoch + 1}; exporting, and checking the export in a fresh process")
         spec = dataset.record_spec(data, config.model.user.history_length)
         differences = export(trained, data, spec, config, output)
@@ -40,7 +48,10 @@ def train(uri: str, config: Configuration, output: Path, say: Say, fresh: bool =
         resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_atomically(output / "config.yaml", resolved.encode())
         write_atomically(output / "report.html", report.page(trained, config, data, found).encode())
+        widths = trained.model.user_tower.widths
+        continuation.write(output, data, spec, trained.catalogue, widths)
         more = {"best_epoch": trained.progress.best_epoch + 1, "export_differences": differences}
+        more["warm_start"] = None if trained.before is None else trained.before.to_json(data, trained.catalogue)
         results.write(output / "metrics.json", results.document(trained.assessed, trained.speed, data, **more))
         checkpoints.finish(output / "checkpoints")
     say(recommendations.as_text(found))
@@ -105,7 +116,7 @@ def _opened(uri: str, say: Say, splits: tuple[str, ...] = ("train", "validation"
     sizes = ", ".join(f"{manifest.splits[name].clicks:,} {name}" for name in splits if name in manifest.splits)
     shards = sum(len(manifest.splits[name].shards) for name in splits if name in manifest.splits)
     say(
-        f"{data.root}: {sizes} clicks on {manifest.items.records:,} items; {dataset.describe(manifest.record)}; "
+        f"{data.uri}: {sizes} clicks on {manifest.items.records:,} items; {dataset.describe(manifest.record)}; "
         f"{shards} shards are as the manifest says, {time.perf_counter() - started:.1f} s"
     )
     return data

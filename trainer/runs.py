@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.manifest import write_atomically
+from schemas.files import write_atomically
 from trainer import rows
 from trainer.variants import Plan, Variant
 

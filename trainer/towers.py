@@ -7,7 +7,7 @@ Every layer makes its weights in `__init__` and says that it is built: features,
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -82,7 +82,10 @@ class UserTower(keras.layers.Layer):  # type: ignore[misc]
     as long as they come, with a 1 behind them that meets the bias: [clicks, dimension + 1].
     """
 
-    def __init__(self, spec: RecordSpec, config: Model, embeddings: ItemEmbeddings, seed: int) -> None:
+    def __init__(
+        self, spec: RecordSpec, config: Model, embeddings: ItemEmbeddings, seed: int, widths: Mapping[str, int]
+    ) -> None:
+        """widths: numbers of each user feature's vector; by its size where it is not among them."""
         super().__init__(name="user_tower")
         if not spec.user and not spec.history:
             raise ProjectError("the dataset has neither user features nor histories; give the producer one of them")
@@ -91,11 +94,11 @@ class UserTower(keras.layers.Layer):  # type: ignore[misc]
             raise ConfigurationError(f"model.user.encoder {user.encoder}: the dataset has no histories; leave it out")
         self.with_bias = config.item.kind == "matrix"
         self.item_embeddings = embeddings
+        self.widths = {field.name: widths.get(field.name, _user_width(field, dimension)) for field in spec.user}
         self.embeddings = {
-            field.name: FeatureEmbedding(field, _user_width(field, dimension), seed + i)
-            for i, field in enumerate(spec.user)
+            field.name: FeatureEmbedding(field, self.widths[field.name], seed + i) for i, field in enumerate(spec.user)
         }
-        width = sum(_user_width(field, dimension) for field in spec.user)
+        width = sum(self.widths.values())
         parts: list[float] = []
         self.encoder = None
         if spec.history:
@@ -150,10 +153,13 @@ class UserTower(keras.layers.Layer):  # type: ignore[misc]
 class TwoTowers(keras.layers.Layer):  # type: ignore[misc]
     """Both towers and the temperature between them; weights are the same for the same (spec, config, seed).
 
-    items: of the catalogue, as an `ItemMatrix` has a row for each.
+    items: of the catalogue, as an `ItemMatrix` has a row for each. widths: of user features' vectors, where they are
+    those of an earlier model.
     """
 
-    def __init__(self, spec: RecordSpec, config: Model, seed: int, items: int) -> None:
+    def __init__(
+        self, spec: RecordSpec, config: Model, seed: int, items: int, widths: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__(name="two_towers")
         matrix = config.item.kind == "matrix"
         if not matrix and not spec.item:
@@ -161,7 +167,7 @@ class TwoTowers(keras.layers.Layer):  # type: ignore[misc]
         used = spec.history if matrix else tuple(field.name for field in spec.item)
         embeddings = ItemEmbeddings(spec.item, used, config, seed)
         self.item_tower = ItemMatrix(items, config, seed + 700) if matrix else ItemTower(embeddings, config, seed)
-        self.user_tower = UserTower(spec, config, embeddings, seed + 10_000)
+        self.user_tower = UserTower(spec, config, embeddings, seed + 10_000, widths or {})
         scale = constant(-math.log(config.temperature or 1.0))
         self.log_scale = self.add_weight(
             shape=(), initializer=scale, trainable=config.learn_temperature, name="log_scale"

@@ -1,7 +1,8 @@
 """The declared proposal in closed form: q of every item, and the log_q that follows from it.
 
     uniform       1 / n                         popularity    count ** exponent, 0 without clicks
-    log_uniform   log((k + 2) / (k + 1)) / log(n + 1) of the item with index k (tf.random.log_uniform_candidate_sampler)
+    log_uniform   log((k + 2) / (k + 1)) / log(n + 1) of the item with rank k by falling training clicks, which is its
+                  index unless indices are inherited (tf.random.log_uniform_candidate_sampler)
     in_batch      training clicks, as blocks are cut out of a random order
     mixture       the shares' sum               pool without repetition   pi_i = min(1, c q_i), which sum to N
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from schemas.manifest import Manifest
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 CATALOGUE_WIDE = ("uniform", "popularity", "log_uniform", "in_batch")
 
 
@@ -46,8 +48,11 @@ class Declared:
         return bool(self.levels & {"history", "user"})
 
 
-def declared(manifest: Manifest, counts: Floats, frequency: Floats) -> Declared:
-    """What the manifest declares, over training clicks [items] and the frequencies [items] that popularity goes by."""
+def declared(manifest: Manifest, counts: Floats, frequency: Floats, gone: Bools | None = None) -> Declared:
+    """What the manifest declares, over training clicks [items] and the frequencies [items] that popularity goes by.
+
+    gone: [items] those that are never drawn.
+    """
     negatives, spec = manifest.config.get("negatives", {}), manifest.record
     parts = manifest.proposal.get("declared", [])
     wide = [part for part in parts if part["strategy"] in CATALOGUE_WIDE]
@@ -62,7 +67,7 @@ def declared(manifest: Manifest, counts: Floats, frequency: Floats) -> Declared:
         unknown = "the manifest declares no proposal"
     q = base = None
     try:
-        q = mixture(wide, counts, frequency) if wide else None
+        q = mixture(wide, counts, frequency, gone) if wide else None
     except (ValueError, KeyError, TypeError) as error:
         unknown = f"the declared proposal cannot be computed: {error}"
     if q is not None:
@@ -86,12 +91,16 @@ def declared(manifest: Manifest, counts: Floats, frequency: Floats) -> Declared:
     )
 
 
-def mixture(parts: list[dict[str, Any]], counts: Floats, frequency: Floats) -> Floats:
+def mixture(
+    parts: list[dict[str, Any]], counts: Floats, frequency: Floats, gone: Bools | None = None
+) -> Floats:  # fmt: skip
     """[items] probabilities of the catalogue-wide parts together."""
     total = sum(float(part["share"]) for part in parts)
     q = np.zeros(len(frequency))
     for part in parts:
         weights = _weights(part, counts, frequency)
+        if gone is not None:
+            weights = np.where(gone, 0.0, weights)
         if not weights.sum() > 0:
             raise ValueError(f"{part['strategy']} has no item to draw")
         q += float(part["share"]) / total * weights / weights.sum()
@@ -102,8 +111,9 @@ def _weights(part: dict[str, Any], counts: Floats, frequency: Floats) -> Floats:
     if part["strategy"] == "uniform":
         return np.ones(len(frequency))
     if part["strategy"] == "log_uniform":
-        index = np.arange(len(frequency))
-        return np.log((index + 2.0) / (index + 1.0))
+        rank = np.empty(len(counts))
+        rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+        return np.log((rank + 2.0) / (rank + 1.0))
     if part["strategy"] == "in_batch":
         return counts
     clicked = frequency > 0

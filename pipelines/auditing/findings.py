@@ -15,7 +15,7 @@ CHECKS: Mapping[str, str] = {
     "frames": "both CRCs of every record; every record an Example",
     "counts": "records and clicks of every shard; read = used + rejected; used = the clicks of a set",
     "format": "keys, types, lengths and slots of every record; as many candidates as declared",
-    "items": "items/ holds every item once, by falling training clicks",
+    "items": "items/ holds every item once, those that are not inherited by falling training clicks",
     "attributes": "attributes of every candidate and history item are those of its own row in items/",
     "source": "items/ says what the item table given by --items says",
     "positives": "positives first and unmasked: each item is one as often as items/ counts training clicks",

@@ -11,10 +11,11 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import google_crc32c
+
+from schemas import storage
 
 LONGEST_BYTES = 1 << 30
 _STEP_BYTES = 4 << 20
@@ -32,7 +33,7 @@ class Frame:
 class ShardFile:
     """A shard's frames; `bytes` and `crc32c` are those of the whole file once `frames` has come to its end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.bytes = 0
         self.crc32c = 0
@@ -40,20 +41,20 @@ class ShardFile:
     def frames(self) -> Iterator[Frame]:
         """Every frame in order. A file that cannot be opened is one complaint."""
         try:
-            file = self.path.open("rb")
+            file = storage.opened(self.path)
         except OSError as error:
-            yield Frame(0, complaint=f"the file cannot be read: {error.strerror}")
+            yield Frame(0, complaint=f"the file cannot be read: {error.strerror or error}")
             return
         with file:
             counted = _Counted(file, self)
-            yield from _frames(_unzipped(counted) if self.path.suffix == ".gz" else counted)
+            yield from _frames(_unzipped(counted) if self.path.endswith(".gz") else counted)
             while counted.read(_STEP_BYTES):
                 pass
 
     def whole(self) -> tuple[int, int]:
         """(bytes, CRC-32C) of a file that is no shard; zeros where it cannot be read."""
         try:
-            with self.path.open("rb") as file:
+            with storage.opened(self.path) as file:
                 counted = _Counted(file, self)
                 while counted.read(_STEP_BYTES):
                     pass
@@ -85,6 +86,14 @@ def _masked(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def _read(stream: _Counted | gzip.GzipFile, size: int) -> bytes:
+    """So many bytes, or fewer at the end; in steps, as a stream sets aside at once what a hostile header asks for."""
+    data = bytearray()
+    while len(data) < size and (piece := stream.read(min(size - len(data), _STEP_BYTES))):
+        data += piece
+    return bytes(data)
+
+
 def _frames(stream: _Counted | gzip.GzipFile) -> Iterator[Frame]:
     number = 0
     while True:
@@ -102,7 +111,7 @@ def _frames(stream: _Counted | gzip.GzipFile) -> Iterator[Frame]:
             if length > LONGEST_BYTES:
                 yield Frame(number, complaint=f"a length of {length:,} bytes is above {LONGEST_BYTES:,}")
                 return
-            data, footer = stream.read(length), stream.read(4)
+            data, footer = _read(stream, length), stream.read(4)
         except (OSError, EOFError, zlib.error) as error:
             yield Frame(number, complaint=f"the file cannot be read or unpacked: {error}")
             return

@@ -36,7 +36,7 @@ Logs = dict[str, Log]
 
 @dataclass(frozen=True)
 class Task:
-    """One shard to read: its path in the manifest and on disk."""
+    """One shard to read: its path in the manifest, and where it lies."""
 
     path: str
     file: str
@@ -166,7 +166,7 @@ def positives(batch: Clicks, shard: str, findings: Findings) -> None:
 
 def _batches(task: Task, job: Job, findings: Findings, size: list[int]) -> Iterator[Clicks]:
     """Clicks of a shard, some records at a time; `size` becomes its bytes, CRC-32C, records and clicks."""
-    held_out, file = task.split != "train", ShardFile(Path(task.file))
+    held_out, file = task.split != "train", ShardFile(task.file)
     columns = shapes.columns_of(job.spec, held_out)
     each = 1 if held_out else (1 + job.spec.negatives) * job.spec.clicks
     records: list[shapes.Record] = []

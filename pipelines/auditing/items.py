@@ -28,8 +28,8 @@ class Items:
 
     counts: [n] training clicks. frequency: [n] what proposals count, the same where nothing else is stored. rank: [n]
     position by key, which orders clicks of one time. values, lengths: by feature, as in `Table`. identity: the feature
-    that tells items apart, None for none. limits: ([n] moment from which, [n] moment before which) each can be
-    had, None where that is not told.
+    that tells items apart, None for none. gone: [n] whether each has left the item table. limits: ([n] moment from
+    which, [n] moment before which) each can be had, None where that is not told.
     """
 
     counts: Ints
@@ -40,6 +40,7 @@ class Items:
     values: dict[str, npt.NDArray[Any]]
     lengths: dict[str, Ints]
     identity: str | None
+    gone: Bools
     limits: tuple[Ints, Ints] | None = None
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ def read(dataset: Dataset, findings: Findings) -> tuple[Items | None, dict[str, 
     """(the item table, (bytes, crc32c, records, clicks) by shard); no table where items/ does not hold one."""
     manifest, records, sizes = dataset.manifest, [], {}
     for shard in manifest.items.shards:
-        file, number = ShardFile(dataset.path(shard)), 0
+        file, number = ShardFile(dataset.location(shard)), 0
         for where, _, record in examples.of_frames(file.frames(), shard.path, findings):
             number += 1
             if record is None:
@@ -106,12 +107,17 @@ def read(dataset: Dataset, findings: Findings) -> tuple[Items | None, dict[str, 
                                f"{len(index)} readable records, {len(np.unique(index))} different, found")  # fmt: skip
         return None, sizes
     records = [records[place] for place in np.argsort(index)]
-    items = _table(records, manifest.record.item, _key_column(manifest.config))
-    falling = np.diff(items.counts)
+    inherited = int(manifest.statistics.get("inherited", {}).get("items", 0))  # which keep the order they had
+    items = _table(records, manifest.record.item, _key_column(manifest.config), inherited)
+    falling = np.diff(items.counts[inherited:])
     findings.add("items", (
-        f"items/: item_index {i + 1} has {items.counts[i + 1]} training clicks, {i} before it has {items.counts[i]}"
-        for i in np.flatnonzero(falling > 0)[:20]
+        f"items/: item_index {inherited + i + 1} has {items.counts[inherited + i + 1]} training clicks, "
+        f"{inherited + i} before it has {items.counts[inherited + i]}" for i in np.flatnonzero(falling > 0)[:20]
     ), int((falling > 0).sum()))  # fmt: skip
+    clicked = np.flatnonzero(items.gone & (items.counts > 0))
+    findings.add("items", (
+        f"items/: item_index {i} is gone, but has {items.counts[i]} training clicks" for i in clicked[:20]
+    ), len(clicked))  # fmt: skip
     return items, sizes
 
 
@@ -131,7 +137,7 @@ def _problem(record: Record, fields: tuple[Field, ...]) -> str:
     return ""
 
 
-def _table(records: list[Record], fields: tuple[Field, ...], key_column: str) -> Items:
+def _table(records: list[Record], fields: tuple[Field, ...], key_column: str, inherited: int) -> Items:
     def one(key: str) -> npt.NDArray[Any]:
         return np.array([np.asarray(record[key])[0] for record in records])
 
@@ -145,15 +151,21 @@ def _table(records: list[Record], fields: tuple[Field, ...], key_column: str) ->
     }  # fmt: skip
     identity = next((f.name for f in fields if f.encode == "vocabulary" and f.column == key_column and f.width), None)
     frequency = one("item.frequency").astype(np.float64) if stored else counts.astype(np.float64)
-    return Items(counts, frequency, keys, _rank(keys, counts), fields, values, lengths, identity)
+    told = bool(records) and "item.gone" in records[0]
+    gone = one("item.gone").astype(bool) if told else np.zeros(len(records), bool)
+    rank = _rank(keys, counts, inherited)
+    return Items(counts, frequency, keys, rank, fields, values, lengths, identity, gone)
 
 
 def _key_column(config: dict[str, Any]) -> str:
     return str(config.get("items", {}).get("key", ""))
 
 
-def _rank(keys: list[str], counts: Ints) -> Ints:
-    """[items] position by key: as numbers where all are, unless items of equal counts stand in the order of text."""
+def _rank(keys: list[str], counts: Ints, inherited: int = 0) -> Ints:
+    """[items] position by key: as numbers where all are, unless items of equal counts stand in the order of text.
+
+    inherited: so many first items stand in the order of an earlier day's counts, which say nothing of it.
+    """
     orders: list[list[Any]] = [[key.encode() for key in keys]]
     if all(key.isascii() and key.removeprefix("-").isdigit() for key in keys):
         orders.insert(0, [int(key) for key in keys])
@@ -161,6 +173,6 @@ def _rank(keys: list[str], counts: Ints) -> Ints:
     for values in orders:
         order = sorted(range(len(values)), key=values.__getitem__)
         rank[order] = np.arange(len(order))
-        if (np.diff(rank)[np.diff(counts) == 0] > 0).all():
+        if (np.diff(rank[inherited:])[np.diff(counts[inherited:]) == 0] > 0).all():
             return rank
     return rank

@@ -1,9 +1,11 @@
 """The outcome of an audit: a table for the terminal, and a page that opens without a network."""
 
+from collections.abc import Iterator
 from html import escape
 
 from pipelines import page
 from pipelines.auditing.findings import CHECKS, Check, Findings
+from schemas import events
 from schemas.manifest import Dataset
 
 
@@ -23,10 +25,26 @@ def text(name: str, findings: Findings) -> str:
     return "\n".join([*lines, "", *notes, *([""] if notes else []), f"{name}: {verdict}"])
 
 
+def told(dataset: Dataset, findings: Findings) -> Iterator[str]:
+    """The same as events: one for each check that found something, and `audited` with all of them."""
+    for name, check in findings.checks.items():
+        if check.found:
+            yield events.line(
+                "finding", f"{name}: {check.found:,} findings", "error", check=name, found=check.found,
+                shown=check.shown,
+            )  # fmt: skip
+    yield events.line(
+        "audited", f"{dataset.root.name}: {findings.found:,} findings", "error" if findings.found else "info",
+        dataset=str(dataset.root), content_digest=dataset.manifest.content_digest, findings=findings.found,
+        checked={name: check.checked for name, check in findings.checks.items()},
+        skipped={name: check.skipped for name, check in findings.checks.items() if check.skipped},
+    )  # fmt: skip
+
+
 def html(dataset: Dataset, findings: Findings) -> str:
     """The page."""
     manifest = dataset.manifest
-    title = f"Audit of {dataset.root.name}"
+    title = f"Audit of {dataset.name}"
     kind = "bad" if findings.found else "good"
     verdict = f"{findings.found:,} findings" if findings.found else "No findings"
     rows = [

@@ -52,7 +52,8 @@ def compared(dataset: Dataset, items: Items, path: str, findings: Findings) -> I
             seen.add(text)
             rows.append(row)
     findings.looked("source", len(rows))
-    absent_items = [text for text in items.keys if text not in seen]
+    absent_items = [text for text, gone in zip(items.keys, items.gone, strict=True) if text not in seen and not gone]
+    findings.skip("source", "items that are gone from the table", int(items.gone.sum()))
     findings.add("source", (f"items/: key {text} is not in {path}" for text in absent_items[:20]), len(absent_items))
     places, own = np.array([index[keys[row]] for row in rows], np.int64), table.take(pa.array(rows, pa.int64()))
     for field in items.fields:

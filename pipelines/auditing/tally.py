@@ -54,7 +54,7 @@ class Tally:
         arrays = {name: getattr(self, name) for name in ("observed", "expected", "positives", "digest", "chance")}
         told = {"findings": self.findings.to_json(), "shards": self.shards, "pools": self.pools}
         with path.open("wb") as file:
-            np.savez(file, hashes=hashes, told=np.array(json.dumps(told)), **arrays)
+            np.savez(file, allow_pickle=False, hashes=hashes, told=np.array(json.dumps(told)), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Tally":

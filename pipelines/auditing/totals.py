@@ -1,8 +1,5 @@
 """What the manifest says of files and numbers, held against the files and records themselves."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from pipelines.auditing.findings import Findings
@@ -18,17 +15,19 @@ OTHERS = {MANIFEST, "report.html", "audit.html", ".lock"}
 def files(dataset: Dataset, sizes: dict[str, tuple[int, int, int, int]], findings: Findings) -> None:
     """Bytes and checksums of every file, shards as they were counted while reading, and files that nobody named."""
     named = dataset.manifest.stored_files()
+    staged = f"{STAGED}/{dataset.manifest.run}/"
+    found = {stored.path for stored in dataset.folder.files()}
+    there = found | {path.removeprefix(staged) for path in found}
     for file in named:
         findings.looked("files")
         if file.path in sizes:
             size, crc = sizes[file.path][:2]
         else:
-            read = ShardFile(dataset.path(file))
-            size, crc = read.whole()
-        _compare(file, size, crc, dataset.path(file).exists(), findings)
+            size, crc = ShardFile(dataset.location(file)).whole()
+        _compare(file, size, crc, file.path in there, findings)
     paths = [file.path for file in named]
     findings.add("files", (f"{path}: the manifest names it twice" for path in {p for p in paths if paths.count(p) > 1}))
-    strays = sorted(_there(dataset.root) - set(paths) - OTHERS)
+    strays = sorted({path for path in found if not path.startswith(f"{STAGED}/")} - set(paths) - OTHERS)
     findings.add("files", (f"{path}: the manifest does not name this file" for path in strays), len(strays))
 
 
@@ -39,14 +38,6 @@ def _compare(file: StoredFile, size: int, crc: int, exists: bool, findings: Find
         findings.add("files", f"{file.path}: {size:,} bytes found, {file.bytes:,} in the manifest")
     elif crc != file.crc32c:
         findings.add("files", f"{file.path}: CRC-32C {crc} found, {file.crc32c} in the manifest")
-
-
-def _there(root: Path) -> set[str]:
-    found = set()
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if name != STAGED]
-        found |= {(Path(folder) / name).relative_to(root).as_posix() for name in names}
-    return found
 
 
 def counts(manifest: Manifest, sizes: dict[str, tuple[int, int, int, int]], findings: Findings) -> None:

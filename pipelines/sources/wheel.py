@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import EnvironmentProblem
-from schemas.manifest import file_sha256
+from schemas.files import file_sha256
 
 _DOWNLOAD_SECONDS = 900  # 36 MB over a poor line
 

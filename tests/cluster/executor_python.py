@@ -14,6 +14,12 @@ from packaging.requirements import Requirement
 from pipelines.shipment import requirements
 
 
+def bare(folder):
+    """The path of the Python in a new environment without any package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    return folder / "bin" / "python"
+
+
 def made(folder, sitecustomize):
     """The path of the Python in a new environment; it runs the file `sitecustomize` when it starts."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)

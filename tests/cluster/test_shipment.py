@@ -1,11 +1,12 @@
-"""What executors are sent is all that they need, and they have nothing of it before."""
+"""What executors are sent is all that they need, and they have nothing of it before; what Spark is told it is told."""
 
 import subprocess
 
 import pytest
 
-from tests.cluster import intact
-from tests.cluster.standalone import ONE_EXECUTOR
+from pipelines import shipment
+from tests.cluster import executor_python, intact
+from tests.cluster.standalone import ONE_EXECUTOR, SETTINGS
 
 pytestmark = pytest.mark.cluster
 
@@ -27,6 +28,10 @@ def test_executors_have_nothing_of_ours(cluster):
 def test_without_the_zip_a_job_says_what_is_missing(cluster, job, tmp_path):
     run = cluster.submit(job(tmp_path / "out"), ship=False, conf=ONE_EXECUTOR)
     assert run.ended() == 1
+    (told,) = run.events("SparkListenerEnvironmentUpdate")
+    properties = told["Spark Properties"]
+    given = SETTINGS | ONE_EXECUTOR | {"spark.master": cluster.master}
+    assert {name: properties.get(name) for name in given} == given  # all that spark-submit was told, as it was told
     (line,) = run.errors
     assert "executors have no module" in line
     assert "--py-files dist/dist.zip" in line
@@ -36,3 +41,16 @@ def test_without_the_zip_a_job_says_what_is_missing(cluster, job, tmp_path):
 def test_with_the_zip_it_makes_a_dataset(earlier, expected):
     assert intact.audited(earlier.root) == earlier.manifest.content_digest
     assert earlier.manifest.content_digest != expected
+
+
+def test_a_python_without_any_package_makes_do_with_the_archive(cluster, job, tmp_path, expected):
+    archive = tmp_path / "third-party.tar.gz"
+    shipment.store(archive, shipment.distributions(shipment.requirements()))
+    conf = ONE_EXECUTOR | {
+        "spark.pyspark.python": str(executor_python.bare(tmp_path / "bare")),
+        "spark.archives": f"{archive}#third_party",
+        "spark.executorEnv.PYTHONPATH": "third_party",
+    }
+    document = job(tmp_path / "out")
+    cluster.submit(document, conf=conf).succeeded()
+    assert intact.audited(document["output"]["path"]) == expected

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from schemas import codec, tfrecord, wire
-from schemas.manifest import MANIFEST, Dataset, Manifest, Shard, Split, StoredFile, file_crc32c, write_atomically
+from schemas.files import file_crc32c, write_atomically
+from schemas.manifest import MANIFEST, Dataset, Manifest, Shard, Split, StoredFile
 from schemas.record import Field, RecordSpec
 
 ITEMS: list[dict[str, Any]] = [

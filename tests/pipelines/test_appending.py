@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import appending
+from pipelines import differences as differing
 from pipelines.config import Config
 from pipelines.progress import Progress
 from pipelines.rejects import Used
@@ -253,7 +254,7 @@ def test_what_differs_from_the_datasets_job_file_is_named(tmp_path, jobs):
     history = {"history": {"features": ["a"]}}
 
     def differences(old, new):
-        return list(appending._differences(appending._resolved(old), appending._resolved(new)))
+        return list(differing.differences(differing.resolved(old), differing.resolved(new), appending.FREE))
 
     assert differences(resolved, told.model_dump(mode="json", exclude_none=True)) == [
         "negatives.count: 3 there, 5 here", "negatives.seed: 7 there, 8 here",

@@ -107,7 +107,7 @@ def test_exit_codes_and_report(tmp_path):
     ("arguments", "says"),
     [
         (["nowhere"], "no manifest.json"),
-        (["s3://bucket/data"], "expected a local path"),
+        (["ftp://host/data"], "expected a path or a URI of file, s3"),
         (["{root}", "--items", "nowhere.parquet"], "--items: expected a file"),
         (["{root}", "--report", "{root}"], "--report: expected a file"),
         (["{root}", "--frob"], "--frob"),

@@ -50,7 +50,7 @@ def audit_names(dataset, path):
 
 def audit_reads(path):
     """(bytes, CRC-32C) of a shard by the audit's reader, which must come to its end whatever it meets."""
-    read = ShardFile(path)
+    read = ShardFile(str(path))
     assert len(list(read.frames())) < 100
     return read.bytes, read.crc32c
 

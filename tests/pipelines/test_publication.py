@@ -33,7 +33,7 @@ SPEC = RecordSpec(
 
 def write(held, content):
     """A tiny dataset within a publication: one shard, one vocabulary; the manifest, not committed yet."""
-    writer = ShardWriter(str(held.root), "train", f"00000-of-00001-{held.run}", "none")
+    writer = ShardWriter(str(held.folder), "train", f"00000-of-00001-{held.run}", "none")
     import pyarrow as pa
 
     writer.write(wire.Pieces.of(pa.array([content], pa.large_binary())))

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -43,6 +45,40 @@ def test_the_command_says_what_executors_need(tmp_path):
     assert "--py-files" in first
     assert all(name in second for name in ("numpy>=", "pyarrow>=", "google-crc32c>=", "pydantic>=", "pyyaml>="))
     assert not any(name in second for name in ("tensorflow", "pyspark", "beam"))
+
+
+def test_an_archive_holds_packages_that_work_where_nothing_is_installed(tmp_path):
+    """A small one, whose compiled part is in it; tests/cluster runs a job on the real one."""
+    names = shipment.distributions(["google-crc32c>=1", "not-installed-here; sys_platform == 'elsewhere'", "PyYAML"])
+    assert names == {"google-crc32c", "pyyaml"}
+    sizes = [shipment.store(tmp_path / name, names) for name in ("one.tar.gz", "two.tar.gz")]
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
+    assert sizes[0] == (tmp_path / "one.tar.gz").stat().st_size
+    with tarfile.open(tmp_path / "one.tar.gz") as archive:
+        members = archive.getnames()
+        archive.extractall(tmp_path / "third_party", filter="data")
+    assert members == sorted(members)
+    code = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import google_crc32c as g, yaml
+        print(g.implementation, g.value(b"123456789"), yaml.safe_load("[1]"), g.__file__)
+    """
+    said = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", textwrap.dedent(code), str(tmp_path / "third_party")],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert said.stdout.split()[:3] == ["c", str(0xE3069283), "[1]"]
+    assert str(tmp_path) in said.stdout
+
+
+def test_an_executor_s_packages_are_what_the_project_needs_and_no_spark():
+    executor = shipment.distributions(shipment.requirements())
+    assert {"numpy", "pyarrow", "google-crc32c", "pydantic", "pydantic-core", "click", "pyyaml"} <= executor
+    assert not {"pandas", "pyspark", "tensorflow", "apache-beam"} & executor
+    driver = shipment.distributions(shipment.requirements("spark"))
+    assert executor | {"pandas", "pyspark", "py4j"} <= driver
+    assert "tensorflow" not in driver
 
 
 def test_modules_are_imported_from_the_zip_alone(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import codec, wire
 from schemas.errors import CorruptDataset
-from schemas.record import Column, Field, RecordSpec
+from schemas.record import Column, DType, Field, RecordSpec
 
 SPEC = RecordSpec(
     user=(Field("age", "buckets", "age", size=5), Field("tags", "vocabulary", "tags", "list", 9)),
@@ -190,6 +190,31 @@ def test_a_damaged_record_decodes_or_is_refused(data):
     record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(CorruptDataset):
         codec.decode(bytes(record[: data.draw(st.integers(0, len(record)))]))
+
+
+@given(st.data())
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_one_key_is_what_decoding_all_of_them_gives(data):
+    keys = ["a", "item.key", "item.key.lengths", "b" * 200]
+    payloads = {
+        "a": wire.int_fragments([data.draw(st.integers(0, 1 << 40))]),
+        "item.key": wire.bytes_fragments([data.draw(st.binary(max_size=300))]),
+        "item.key.lengths": wire.float_fragments([1.5]),
+        "b" * 200: wire.bytes_fragments(
+            [b"\x0a\x08item.key\x12\x03\x0a\x01x"]
+        ),  # what looks like an entry, but is a value
+    }
+    kinds: dict[str, DType] = {"a": "int64", "item.key": "bytes", "item.key.lengths": "float32", "b" * 200: "bytes"}
+    order = data.draw(st.permutations(keys))
+    record = codec.encode([Column(key, kinds[key]) for key in order], payloads).joined()[0].as_py()
+    whole = codec.decode(record)
+    for key in keys:
+        assert repr(codec.decode_one(record, key)) == repr(whole[key])
+    assert codec.decode_one(record, "item") is None
+    damaged = bytearray(record)
+    damaged[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(CorruptDataset):
+        codec.decode_one(bytes(damaged), "item.key")
 
 
 def example(values):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import Config, for_date
+from pipelines.config import Config
+from pipelines.days import for_date
 from schemas.configuration import load
 from schemas.errors import ConfigurationError
 
@@ -214,9 +215,7 @@ def test_overrides_act():
 
 
 def test_a_date_writes_below_its_own_folder():
-    import datetime as dt
-
-    config = for_date(load(Config, ML), dt.date(2026, 11, 20))
+    config = for_date(load(Config, ML, ["date=2026-11-20"]))
     assert config.output.path == "out/ml-100k/dt=2026-11-20"
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import CorruptDataset, ProjectError
-from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, Shard, Split, StoredFile, escape, local_path, unescape
+from schemas.files import local_path
+from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, Shard, Split, StoredFile, escape, unescape
 from schemas.record import Field, RecordSpec
 
 RECORD = RecordSpec(
@@ -101,6 +102,49 @@ def test_a_file_still_staged_is_the_one_that_counts(dataset):
 def test_a_path_never_leaves_the_dataset(dataset, path):
     with pytest.raises(CorruptDataset, match="leaves the dataset"):
         dataset.verify(StoredFile(path, 1, 1))
+
+
+def rewritten(dataset, change):
+    """Writes the manifest anew, as whoever means harm would: with a right CRC-32C."""
+    document = dataset.manifest.to_json()
+    change(document)
+    body = json.dumps(document, indent=1).removesuffix("\n}").encode()
+    (dataset.root / MANIFEST).write_bytes(body + b',\n "crc32c": %d\n}\n' % google_crc32c.value(body))
+
+
+ELSEWHERE = ["../outside", "/etc/hosts", "train/../../x", "a\\b", "a\0b", "", ".", "train//x", 7, None]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+@pytest.mark.parametrize("where", ["shard", "vocabulary", "run"])
+def test_a_manifest_with_a_path_that_leads_elsewhere_is_not_opened(dataset, where, path):
+    def change(document):
+        if where == "run":
+            document["run"] = path or "/"
+        elif where == "shard":
+            document["splits"]["train"]["shards"][0]["path"] = path
+        else:
+            document["vocabulary"]["item_id"]["path"] = path
+
+    rewritten(dataset, lambda document: None)
+    Dataset.open(dataset.root)
+    rewritten(dataset, change)
+    with pytest.raises(CorruptDataset, match=r"manifest\.json"):
+        Dataset.open(dataset.root)
+
+
+def test_a_link_out_of_the_dataset_is_not_followed(dataset, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "secret"
+    outside.write_text("x")
+    (dataset.root / "link").symlink_to(outside)
+    with pytest.raises(CorruptDataset, match="leaves the dataset"):
+        dataset.path(StoredFile("link", 1, 1))
+
+
+def test_a_manifest_nested_beyond_reason_is_refused(dataset):
+    (dataset.root / MANIFEST).write_text('{"config": ' + "[" * 200_000)
+    with pytest.raises(CorruptDataset, match=r"manifest\.json"):
+        Dataset.open(dataset.root)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command line: one readable line and the right exit code, TensorFlow left alone where the arguments are wrong."""
 
 import fcntl
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_bad_arguments_exit_with_2_before_tensorflow_starts(arguments, told):
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "starting TensorFlow" not in done.stdout
+
+
+@pytest.mark.parametrize("options", [["--log", "json"], ["--log=json", "--data", "nowhere", "--output", "o"]])
+def test_an_error_is_one_event_where_events_are_asked_for(options):
+    done = trainer("train", *options)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("{")]
+    event = json.loads(line)
+    assert (event["event"], event["level"], event["exit_code"]) == ("error", "error", done.returncode)
+    assert done.returncode in (1, 2)
 
 
 def test_every_problem_is_told_at_once():

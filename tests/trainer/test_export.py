@@ -150,13 +150,14 @@ def test_what_a_model_folder_holds(model):
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         "metrics.json", "user_tower", "item_tower", "item_embeddings.parquet", "items.parquet", "users.parquet",
-        "serving.json", "config.yaml", "report.html", "checkpoints", "logs",
+        "serving.json", "config.yaml", "report.html", "trained_on.json", "checkpoints", "logs",
     }  # fmt: skip
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics["test"]) == {
         "recall@10", "recall@50", "recall@100", "ndcg@10", "mrr", "coverage@10", "clicks",
     }  # fmt: skip
     assert {"validation", "cold", "most_popular", "speed", "dataset"} <= metrics.keys()
+    assert metrics["warm_start"] is None
     assert set(metrics["speed"]) == {"examples_per_second", "step_ms", "input_share"}
     text = "\n".join(said)
     assert text.count("ranked") == 3
