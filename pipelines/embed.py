@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.commands import reporting_errors
-from pipelines.direct_runner import beam_and_runner
+from pipelines.direct_runner import beam_and_runner, quiet
 from pipelines.item_tower import Batch, handler
 from pipelines.staging import check_free, staged
 from schemas import codec, raw, storage, tfrecord
@@ -77,7 +77,7 @@ def run(model: Path, dataset: Dataset, output: str, overwrite: bool = False) -> 
     read = functools.partial(batches, uri=dataset.uri, serving=serving)
     schema = _schema(serving, dimension)
     with staged(output, overwrite) as folder:
-        with beam.Pipeline(runner=direct.FnApiRunner()) as pipeline:
+        with quiet(), beam.Pipeline(runner=direct.FnApiRunner()) as pipeline:
             rows = (
                 pipeline
                 | "items/" >> beam.Create(paths)
