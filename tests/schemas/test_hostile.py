@@ -35,7 +35,7 @@ def read(data):
 
 def audited(folder, data, name="shard.tfrecord"):
     (folder / name).write_bytes(data)
-    return list(ShardFile(folder / name).frames())
+    return list(ShardFile(str(folder / name)).frames())
 
 
 def peak_bytes(action):
@@ -69,7 +69,7 @@ def test_a_length_beyond_the_file_costs_no_memory(tmp_path, length, zipped):
                 next(found)
 
     def the_audits():
-        first, second = ShardFile(tmp_path / name).frames()
+        first, second = ShardFile(str(tmp_path / name)).frames()
         assert (first.complaint, first.data) == ("", b"a record")
         assert second.complaint
 
