@@ -50,6 +50,11 @@ def named_jobs(spark: "SparkSession", name: str, description: str) -> Iterator[N
             context.setLocalProperty(_DESCRIPTION, None)  # type: ignore[arg-type]
 
 
+def is_local(spark: "SparkSession") -> bool:
+    """Whether driver and executors are one process; False where Spark does not tell."""
+    return (spark.conf.get("spark.master", None) or "").startswith("local")
+
+
 def parallelism(spark: "SparkSession") -> int:
     """Tasks that can run at once; 1 where Spark does not tell."""
     if is_remote():

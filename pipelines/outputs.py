@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from pipelines import engine
 from pipelines.config import Output
 from pipelines.object_publication import ObjectPublication
 from pipelines.publication import Publication
@@ -38,7 +39,7 @@ def check_work(spark: SparkSession, output: Output) -> None:
     Costs nothing for local outputs and on one machine, else a job of some small tasks. Executors that come later are
     not asked.
     """
-    if not storage.is_remote(output.path) or str(spark.conf.get("spark.master", "")).startswith("local"):
+    if not storage.is_remote(output.path) or engine.is_local(spark):
         return
     option = f"output.work: executors need a folder that they share with the driver while they write to {output.path}"
     if output.work is None:

@@ -15,6 +15,7 @@ import threading
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from pipelines import engine
 from schemas import errors
 from schemas.errors import EnvironmentProblem, ProjectError
 
@@ -96,7 +97,7 @@ def warm(spark: SparkSession) -> None:
         with contextlib.suppress(Exception):  # the job itself will say what is wrong
             spark.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long").count()
 
-    if (spark.conf.get("spark.master", None) or "").startswith("local"):
+    if engine.is_local(spark):
         threading.Thread(target=start, name="warm").start()
 
 
