@@ -18,6 +18,12 @@ SMALL = {"reason": 1, "number": 1}
 BY_USER, TO_SHARDS = {"user": 1}, {"part": 1}
 
 
+def queries(store):
+    """Of the queries that Spark remembers the last 200, oldest first."""
+    ran = store.executionsList(max(store.executionsCount() - 200, 0), 200)
+    return [ran.apply(number) for number in range(ran.size())]
+
+
 @pytest.fixture
 def shuffles(spark, jobs):
     """Runs a job and counts its shuffles by the columns that rows are sent by; a persisted one counts once."""
@@ -26,13 +32,11 @@ def shuffles(spark, jobs):
 
     def of(document):
         store = spark._jsparkSession.sharedState().statusStore()
-        before = store.executionsCount()
+        # Spark keeps the last 1,000 queries, so that how many it has is not where the next one will stand.
+        before = max((query.executionId() for query in queries(store)), default=-1)
         jobs.run(spark, document)
-        ran = store.executionsList(before, 1000)
-        found: dict[str, str] = {}
-        for number in range(ran.size()):
-            plan = ran.apply(number).physicalPlanDescription()
-            found |= {name: arguments for arguments, name in EXCHANGE.findall(plan)}
+        ran = [query.physicalPlanDescription() for query in queries(store) if query.executionId() > before]
+        found = {name: arguments for plan in ran for arguments, name in EXCHANGE.findall(plan)}
         return Counter(", ".join(re.findall(r"(\w+)#\d+", arguments)) or "one" for arguments in found.values())
 
     yield of
