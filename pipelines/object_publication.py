@@ -78,13 +78,12 @@ class ObjectPublication(Publication):
             self._sign.check_held()
             self._unsure = True
             done = self._store.write_if(MANIFEST, manifest.serialized(), self._replaced)
-            self._unsure = False
-            if done is None:
+            self._committed, self._unsure = done is not None, False
+            if not self._committed:
                 raise OutputError(
                     f"another run has published to {self._store} since this one began, and its dataset stands; start "
                     "anew with --overwrite to replace it, or choose another output.path"
                 )
-            self._committed = True
             self._roll_forward_objects(self.run)
             self._sign.look()
             self._remove_strays(manifest)

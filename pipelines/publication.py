@@ -77,6 +77,7 @@ class Publication:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
+        self._committed |= self._is_in_place()
         if not self._committed:
             shutil.rmtree(self.root / STAGED / self.run, ignore_errors=True)
             for folder in SHARD_FOLDERS:
@@ -166,6 +167,13 @@ class Publication:
     def _is_over(self, run: str, path: Path) -> bool:
         replaced = path.relative_to(self.root).as_posix() in self._before
         return run == self.run or replaced or self._claim.is_over(run, path)
+
+    def _is_in_place(self) -> bool:
+        """Whether this run's manifest stands there: a signal may come between its rename and the next line."""
+        try:
+            return Dataset.open(self.root).manifest.run == self.run
+        except ProjectError:
+            return False
 
     def _remove_empty_folders(self) -> None:
         for folder in (WORK, STAGED, *SHARD_FOLDERS, "vocabulary"):

@@ -90,6 +90,10 @@ class Bucket:
         listed = self.client.list_objects_v2(Bucket=self.name).get("Contents", ())
         return sorted(entry["Key"] for entry in listed if not entry["Key"].endswith("/"))
 
+    def uploads(self):
+        """Keys of uploads in parts that have begun and not ended, which no listing of objects shows."""
+        return [upload["Key"] for upload in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())]
+
     def read(self, key):
         return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
 

@@ -103,6 +103,41 @@ def test_exit_codes_and_report(tmp_path):
     assert "stray" not in (tmp_path / "clean.html").read_text()
 
 
+@pytest.mark.beam
+def test_events_are_all_that_is_told_where_they_are_asked_for(tmp_path, capfd):
+    """By the file descriptors, so that what Beam or another library prints would be seen, too."""
+
+    def told(*arguments):
+        with pytest.raises(SystemExit) as end:
+            audit.main([*map(str, arguments), "--log", "json"])
+        out, err = capfd.readouterr()
+        assert out == ""
+        found = [json.loads(line) for line in err.splitlines()]
+        assert all({"time", "level", "event", "message"} <= set(event) for event in found)
+        return end.value.code, found
+
+    dataset = Crafted("block").write(tmp_path / "data")
+    code, (event,) = told(dataset.root)
+    assert (code, event["event"], event["level"], event["findings"]) == (0, "audited", "info", 0)
+    assert (event["dataset"], event["content_digest"]) == (str(dataset.root), dataset.manifest.content_digest)
+    assert list(event["checked"]) == list(CHECKS)
+    assert event["checked"]["frames"] > 100
+
+    (dataset.root / "test" / "stray.tfrecord").write_bytes(b"")
+    shard = dataset.path(dataset.manifest.splits["train"].shards[0])
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    code, (*findings, event) = told(dataset.root)
+    assert (code, event["event"], event["level"]) == (1, "audited", "error")
+    assert {(found["event"], found["level"]) for found in findings} == {("finding", "error")}
+    shown = {found["check"]: found["shown"] for found in findings}
+    assert any("stray.tfrecord" in line for line in shown["manifest"])
+    assert any(shard.name in line for line in shown["frames"])
+    assert sum(found["found"] for found in findings) == event["findings"] > 1
+
+    code, (event,) = told("nowhere")
+    assert (code, event["event"], event["kind"], event["exit_code"]) == (2, "error", "ConfigurationError", 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

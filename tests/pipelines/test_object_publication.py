@@ -108,6 +108,7 @@ def test_a_shard_that_fails_midway_is_one_line_and_removed(bucket, out, monkeypa
     """Seven megabytes of it, more than a part of an upload, are there when the connection breaks."""
     writer = ShardWriter(out, "train", "00000-of-00001-20260101T000000-dddddd", "none")
     writer._append(b"x" * (7 << 20))
+    assert bucket.uploads() == [f"out/{writer.path}"]
 
     def broken(*_):
         raise OSError("the connection is gone")
@@ -116,7 +117,23 @@ def test_a_shard_that_fails_midway_is_one_line_and_removed(bucket, out, monkeypa
     with pytest.raises(EnvironmentProblem, match=r"writing s3://.*/train/part-.* failed: the connection is gone"):
         writer._append(b"more")
     writer.discard()
-    assert bucket.names() == []
+    assert (bucket.names(), bucket.uploads()) == ([], [])
+
+
+def test_a_file_of_pieces_that_fails_midway_leaves_no_upload(bucket, hold, tmp_path):
+    with hold() as held:
+        with pytest.raises(EnvironmentProblem, match=r"writing s3://.*/vocabulary/a.txt failed"):
+            held.stage_files("vocabulary/a.txt", b"x" * (7 << 20), [str(tmp_path / "missing")])
+        assert ([key for key in bucket.names() if "a.txt" in key], bucket.uploads()) == ([], [])
+
+
+def test_a_store_that_fails_while_a_run_tidies_up_does_not_hide_why_it_failed(hold, monkeypatch):
+    def gone(*_):
+        raise OSError("the connection is gone")
+
+    with pytest.raises(RuntimeError), hold() as held:  # noqa: PT012
+        monkeypatch.setattr(type(held._store), "delete", gone)
+        fail(held)
 
 
 def test_what_a_killed_upload_leaves_is_not_read_and_goes_when_old(bucket, out, hold):
@@ -124,6 +141,7 @@ def test_what_a_killed_upload_leaves_is_not_read_and_goes_when_old(bucket, out, 
     bucket.put(f"out/train/{OLD}", b"trunc")
     bucket.put(f"out/train/{YOUNG}", b"trunc")
     bucket.put("out/train/part-of-somebody-else.parquet", b"an input")
+    bucket.put("out/vocabulary/notes.md", b"a person's")
     aged(bucket, f"out/train/{OLD}", 301)
     aged(bucket, "out/train/part-of-somebody-else.parquet", 10_000)
     assert whole(dataset)
@@ -132,7 +150,7 @@ def test_what_a_killed_upload_leaves_is_not_read_and_goes_when_old(bucket, out, 
     keys = bucket.names()
     assert f"out/train/{OLD}" not in keys
     assert f"out/train/{YOUNG}" in keys
-    assert "out/train/part-of-somebody-else.parquet" in keys
+    assert {"out/train/part-of-somebody-else.parquet", "out/vocabulary/notes.md"} < set(keys)
     assert f"out/{dataset.manifest.splits['train'].shards[0].path}" not in keys  # replaced
 
 
@@ -224,6 +242,39 @@ def test_files_of_a_live_run_stay_and_those_of_a_dead_one_go(bucket, hold):
     keys = bucket.names()
     assert len([key for key in keys if alive in key]) == 3
     assert [key for key in keys if DEAD in key] == []
+
+
+def test_the_last_cleaning_sees_the_store_anew(bucket, hold):
+    """What has grown old while a run was at work goes, but for files of a run that has come meanwhile."""
+    late = "99991231T235959-eeeeee"
+    with hold() as held:
+        manifest = write(held, b"first")
+        for run in (late, DEAD):
+            key = f"out/train/part-00000-of-00001-{run}-01234567.tfrecord"
+            bucket.put(key, b"x")
+            aged(bucket, key, 1000)
+        bucket.put(f"out/_work/{late}.alive", b"elsewhere boot\nstays")
+        held.commit(manifest)
+    keys = bucket.names()
+    assert len([key for key in keys if late in key]) == 2
+    assert [key for key in keys if DEAD in key] == []
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_ages_are_by_the_clock_of_the_store(bucket, hold, monkeypatch, hours):
+    """A store whose day is another one than this machine's: what lives there lives, what is old there is old."""
+    from moto.core.utils import utcnow
+
+    monkeypatch.setattr("moto.s3.models.utcnow", lambda: utcnow() + dt.timedelta(hours=hours))
+    bucket.put(f"out/train/{YOUNG}", b"x")
+    bucket.put(f"out/train/{OLD}", b"x")
+    aged(bucket, f"out/train/{OLD}", 301 - 3600 * hours)
+    with hold() as held:
+        with pytest.raises(OutputError, match="showed life 0 s ago"), hold():
+            pass
+        held.commit(write(held, b"first"))
+    assert f"out/train/{YOUNG}" in bucket.names()
+    assert f"out/train/{OLD}" not in bucket.names()
 
 
 def test_a_run_that_was_taken_for_dead_does_not_publish(bucket, hold):

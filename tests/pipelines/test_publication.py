@@ -292,6 +292,28 @@ def test_a_run_that_was_taken_for_dead_does_not_publish(tmp_path):
     assert is_intact(tmp_path, b"old")
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_is_ended_once_its_manifest_is_in_place_has_published(tmp_path, monkeypatch, error):
+    """Between the rename and the next line a signal may come: the files that the manifest names must not go."""
+    publish(tmp_path, b"old")
+
+    def ended(folder):
+        raise error
+
+    with pytest.raises(error), Publication(str(tmp_path), True) as held:  # noqa: PT012
+        manifest = write(held, b"new")
+        monkeypatch.setattr("schemas.files.sync_folder", ended)
+        held.commit(manifest)
+    monkeypatch.undo()
+    dataset = Dataset.open(tmp_path)
+    assert dataset.vocabulary("item_id") == ["[OOV]", "new"]
+    for file in dataset.manifest.stored_files():
+        dataset.check(file)
+    with pytest.raises(RuntimeError), Publication(str(tmp_path), True):
+        raise RuntimeError
+    assert is_intact(tmp_path, b"new")
+
+
 def test_the_manifest_comes_after_all_that_it_names_is_on_the_disk(tmp_path, monkeypatch):
     """What fsync has not seen may be gone after a power cut: shards, staged files, and the folders with their names."""
     synced, at_rename = set(), {}

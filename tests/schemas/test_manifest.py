@@ -7,11 +7,13 @@ import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from schemas.errors import CorruptDataset, ProjectError
 from schemas.files import local_path
 from schemas.manifest import MANIFEST, STAGED, Dataset, Manifest, Shard, Split, StoredFile, escape, unescape
 from schemas.record import Field, RecordSpec
+from schemas.remote import RemoteFolder
 
 RECORD = RecordSpec(
     user=(),
@@ -131,6 +133,24 @@ def test_a_manifest_with_a_path_that_leads_elsewhere_is_not_opened(dataset, wher
     rewritten(dataset, change)
     with pytest.raises(CorruptDataset, match=r"manifest\.json"):
         Dataset.open(dataset.root)
+
+
+def test_a_run_is_one_name(dataset):
+    """It stands for one folder below the staged ones, and those that clean go by it."""
+    rewritten(dataset, lambda document: document.update(run="20260101T000000-abcdef/train"))
+    with pytest.raises(CorruptDataset, match="20260101T000000-abcdef/train"):
+        Dataset.open(dataset.root)
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/hosts", "train/../../x"])
+def test_a_path_never_leaves_a_dataset_on_a_store(dataset, path):
+    """Some stores take `..` for what it is on a disk."""
+    (dataset.root.parent / "outside").write_bytes(b"x")
+    store = RemoteFolder("hdfs://host/data", fs.LocalFileSystem(), str(dataset.root))
+    there = Dataset(store, dataset.manifest)
+    for ask in (there.location, there.opened, there.check):
+        with pytest.raises(CorruptDataset, match=r"hdfs://host/data/manifest\.json.*leaves the dataset"):
+            ask(StoredFile(path, 1, 1))
 
 
 def test_a_link_out_of_the_dataset_is_not_followed(dataset, tmp_path_factory):

@@ -1,5 +1,6 @@
 """A folder is the same few verbs, whether it lies on a disk, on S3, or on any other file system of pyarrow's."""
 
+import gzip
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pyarrow import fs
 
 from schemas import remote, s3, storage
 from schemas.errors import ConfigurationError, EnvironmentProblem
-from schemas.files import local_path
+from schemas.files import local_path, write_atomically
 
 
 @pytest.fixture(params=["local", "s3", "pyarrow"])
@@ -78,6 +79,9 @@ def test_a_file_written_in_pieces(folder):
     broken.write(b"half")
     broken.discard()
     assert listed(folder) == {"train/part-1": len(whole)}
+    zipped = gzip.compress(b"as it is")
+    folder.write("train/part-3.gz", zipped)  # a name that pyarrow would unzip by, or zip once more
+    assert folder.read("train/part-3.gz") == zipped
 
 
 def test_a_write_that_breaks_leaves_nothing(store, monkeypatch):
@@ -131,6 +135,39 @@ def test_of_many_that_write_at_once_one_succeeds(bucket):
         thread.join()
     assert len(won) == 1
     assert bucket.read("x/manifest.json") == b"%d" % won[0]
+
+
+def test_a_conditional_write_that_meets_another_one_asks_again(bucket, monkeypatch):
+    """409: neither written nor refused, as the store is at another write of the same object."""
+    from botocore.exceptions import ClientError
+
+    folder = remote.folder(f"{bucket.uri}/x")
+    assert isinstance(folder, s3.S3Folder)
+    put, conflicts, waits = folder._client.put_object, [1, 2, 3], []
+
+    def meeting(**given):
+        if conflicts:
+            conflicts.pop()
+            told = {"Error": {"Code": "ConditionalRequestConflict"}, "ResponseMetadata": {"HTTPStatusCode": 409}}
+            raise ClientError(told, "PutObject")
+        return put(**given)
+
+    monkeypatch.setattr(folder._client, "put_object", meeting)
+    monkeypatch.setattr("schemas.s3.time.sleep", waits.append)
+    first = folder.write_if("manifest.json", b"one", None)
+    assert first is not None
+    assert (bucket.read("x/manifest.json"), len(waits)) == (b"one", 3)
+    conflicts += range(100)
+    with pytest.raises(OSError, match="ConditionalRequestConflict"):
+        folder.write_if("manifest.json", b"two", first)
+    assert bucket.read("x/manifest.json") == b"one"
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_no_half_of_it(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "taken", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_schemes_that_mean_the_same(bucket, tmp_path):

@@ -8,6 +8,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 
@@ -350,6 +351,28 @@ def real_masks(truth):
 SMALL = {"model.dimension": 8, "model.user.hidden": [8], "model.user.heads": 2, "epochs": 2, "batch": 32, "jit": False}
 
 
+def settings_of(options):
+    """SMALL and `a__b=value` options as `a.b=value` of a command line."""
+    settings = SMALL | {name.replace("__", "."): value for name, value in options.items()}
+    return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+
+
+@contextlib.contextmanager
+def everything_told(path):
+    """Lets stdout and stderr of this process, its libraries and its children go to a file, by the descriptors."""
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    with path.open("a+", encoding="utf-8", buffering=1) as file:
+        try:
+            for number, _ in kept:
+                os.dup2(file.fileno(), number)
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                yield path
+        finally:
+            for number, saved in kept:
+                os.dup2(saved, number)
+                os.close(saved)
+
+
 @pytest.fixture(scope="session")
 def configured():
     """The configuration of a small, uncompiled run, with `a.b=value` options on top."""
@@ -357,27 +380,26 @@ def configured():
     from trainer.config import Configuration
 
     def config(**options):
-        settings = SMALL | {name.replace("__", "."): value for name, value in options.items()}
-        return configuration.load(
-            Configuration, None, [f"{name}={json.dumps(value)}" for name, value in settings.items()]
-        )
+        return configuration.load(Configuration, None, settings_of(options))
 
     return config
 
 
 @pytest.fixture(scope="session")
 def trained_as(crafted, configured, tmp_path_factory):
-    """Makes (or finds again) a whole `train` of a variant: folder, and what was said."""
-    from trainer import run
+    """Makes (or finds again) a whole `train` of a variant by the command line: folder, and what it told."""
+    from trainer.__main__ import commands
 
     made = {}
 
     def train(name):
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            said: list[str] = []
-            run.train(str(crafted(layout="block").root), configured(**VARIANTS[name]), folder, said.append)
-            made[name] = folder, said
+            arguments = ["train", "--data", str(crafted(layout="block").root), "--output", str(folder), "--log", "json"]
+            settings = [f"--set={setting}" for setting in settings_of(VARIANTS[name])]
+            with everything_told(folder.with_suffix(".told")) as told:
+                commands.main([*arguments, *settings], standalone_mode=False)
+            made[name] = folder, told
         return made[name]
 
     return train

@@ -1,9 +1,14 @@
 """A dataset on an object store is trained on from a copy: the same batches, fetched once, checked on the way."""
 
+import dataclasses
+
+import google_crc32c
 import pytest
 from click.testing import CliRunner
 
-from schemas.errors import CorruptDataset, EnvironmentProblem
+from schemas.errors import CorruptDataset, EnvironmentProblem, ProjectError
+from schemas.manifest import Dataset, Manifest, Shard, Split
+from schemas.record import RecordSpec
 from trainer import __main__ as trainer
 from trainer import cache
 
@@ -13,6 +18,73 @@ def copies(tmp_path, monkeypatch):
     """Where copies are kept; a function that lists them."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
     return lambda: {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+
+
+WORDS = b"some bytes of a shard"
+
+
+@pytest.fixture
+def upload(bucket):
+    """Writes a dataset of one shard to the store, as some run did."""
+    spec = RecordSpec(
+        user=(), item=(), history=(), history_length=1, layout="row", clicks=1, negatives=1, per="click"
+    )  # fmt: skip
+    shard = Shard("train/part-0.tfrecord", len(WORDS), google_crc32c.value(WORDS), 1, 1)
+    manifest = Manifest(
+        record=spec, splits={"train": Split.of([shard])}, items=Split.of([]), vocabulary={}, files={}, config={},
+        seed=1, content_digest="d", time_unit="seconds",
+    )  # fmt: skip
+
+    def stored(data=WORDS, run="first"):
+        bucket.put("data/train/part-0.tfrecord", data)
+        bucket.put("data/manifest.json", dataclasses.replace(manifest, run=run).serialized())
+        return Dataset.open(f"{bucket.uri}/data"), [shard]
+
+    return stored
+
+
+@pytest.mark.parametrize("changed", [WORDS[:-1] + b"D", WORDS[:-1], WORDS + b"x", b""])
+def test_what_arrives_otherwise_than_the_manifest_says_is_not_kept(upload, copies, changed):
+    """A flipped bit has the right size: only the checksum tells."""
+    dataset, files = upload(changed)
+    with pytest.raises(CorruptDataset, match=r"train/part-0\.tfrecord: .* expected by the manifest"):
+        cache.copied(dataset, files)
+    assert copies() == {}
+
+
+@pytest.mark.parametrize("changed", [WORDS[:-1] + b"D", WORDS[:-1], b""])
+def test_a_copy_that_has_changed_is_fetched_anew(upload, copies, changed):
+    dataset, files = upload()
+    path = cache.copied(dataset, files).path(files[0])
+    path.write_bytes(changed)
+    assert cache.copied(dataset, files).path(files[0]).read_bytes() == WORDS
+    assert list(copies()) == [path]
+
+
+def test_a_fetch_that_breaks_leaves_nothing(upload, copies, monkeypatch):
+    dataset, files = upload()
+    read = cache._read
+    pieces = iter([True])
+
+    def breaking(stream, source):
+        if next(pieces, False):
+            return read(stream, source)[:5]
+        assert [path.name.startswith(".") for path in copies()] == [True]  # no half of a file under its own name
+        raise ProjectError("the connection is gone")
+
+    monkeypatch.setattr(cache, "_read", breaking)
+    with pytest.raises(ProjectError, match="the connection is gone"):
+        cache.copied(dataset, files)
+    assert copies() == {}
+
+
+def test_each_runs_dataset_has_a_copy_of_its_own(upload, copies):
+    """Whoever trains on the dataset of before goes on reading it, while the one that replaced it is fetched."""
+    first = cache.copied(*upload())
+    before = copies()
+    second = cache.copied(*upload(run="second"))
+    assert first.root != second.root
+    assert before.items() < copies().items()
 
 
 def batches(dataset):

@@ -91,16 +91,45 @@ def test_a_user_without_history(loaded, truth, name):
 
 
 @pytest.mark.parametrize("name", ["weighted", "matrix"])
-def test_evaluate_recomputes_the_metrics_from_what_was_exported(crafted, trained_as, tmp_path, name):
-    from trainer import run
+def test_evaluate_recomputes_the_metrics_from_what_was_exported(crafted, trained_as, tmp_path, capfd, name):
+    from trainer.__main__ import commands
 
     model = trained_as(name)
     before = json.loads((model[0] / "metrics.json").read_text())
-    run.evaluate(model[0], str(crafted(layout="block").root), tmp_path, print)
+    arguments = ["evaluate", "--model", str(model[0]), "--data", str(crafted(layout="block").root)]
+    capfd.readouterr()
+    commands.main([*arguments, "--output", str(tmp_path), "--log", "json"], standalone_mode=False)
+    out, err = capfd.readouterr()
+    assert out == ""
+    *said, last = events(err)
+    assert {event["event"] for event in said} == {"said"}
     after = json.loads((tmp_path / "metrics.json").read_text())
+    assert (last["event"], last["output"]) == ("evaluated", str(tmp_path))
+    assert after.items() <= last.items()
     for name in ("test", "validation", "cold", "warm", "most_popular"):
         assert after[name] == pytest.approx(before[name], abs=1e-6)
     assert before["dataset"]["digest"] == crafted(layout="block").manifest.content_digest
+
+
+@pytest.mark.parametrize("name", ["weighted", "gru"])
+def test_training_tells_events_and_nothing_else(trained_as, name):
+    """The folder's model was trained by the command with `--log json`; all that came out of it by any way."""
+    folder, told = trained_as(name)
+    *said, last = events(told.read_text(encoding="utf-8"))
+    assert {event["event"] for event in said} == {"said"}
+    words = " ".join(event["message"] for event in said)
+    for part in ("starting TensorFlow", "576 train", "best epoch", "recall@10", str(folder / "report.html")):
+        assert part in words
+    assert last["event"] == "trained"
+    assert json.loads((folder / "metrics.json").read_text()).items() <= last.items()
+
+
+def events(text):
+    """All lines as events, none of which is anything else."""
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "level", "event", "message"} <= set(event) for event in found)
+    assert {event["level"] for event in found} == {"info"}
+    return found
 
 
 @pytest.mark.parametrize("name", ["weighted", "matrix"])
