@@ -130,7 +130,7 @@ def test_events_are_all_that_is_told_where_they_are_asked_for(tmp_path, capfd):
     assert (code, event["event"], event["level"]) == (1, "audited", "error")
     assert {(found["event"], found["level"]) for found in findings} == {("finding", "error")}
     shown = {found["check"]: found["shown"] for found in findings}
-    assert any("stray.tfrecord" in line for line in shown["manifest"])
+    assert any("stray.tfrecord" in line for line in shown["files"])
     assert any(shard.name in line for line in shown["frames"])
     assert sum(found["found"] for found in findings) == event["findings"] > 1
 

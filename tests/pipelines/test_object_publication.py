@@ -270,7 +270,7 @@ def test_ages_are_by_the_clock_of_the_store(bucket, hold, monkeypatch, hours):
     bucket.put(f"out/train/{OLD}", b"x")
     aged(bucket, f"out/train/{OLD}", 301 - 3600 * hours)
     with hold() as held:
-        with pytest.raises(OutputError, match="showed life 0 s ago"), hold():
+        with pytest.raises(OutputError, match=r"showed life \d s ago"), hold():
             pass
         held.commit(write(held, b"first"))
     assert f"out/train/{YOUNG}" in bucket.names()

@@ -309,6 +309,7 @@ def test_a_run_that_is_ended_once_its_manifest_is_in_place_has_published(tmp_pat
     assert dataset.vocabulary("item_id") == ["[OOV]", "new"]
     for file in dataset.manifest.stored_files():
         dataset.check(file)
+    aged(tmp_path, "train/part-*")
     with pytest.raises(RuntimeError), Publication(str(tmp_path), True):
         raise RuntimeError
     assert is_intact(tmp_path, b"new")

@@ -155,9 +155,10 @@ def test_a_local_session_starts_its_python_beside_the_job(monkeypatch, error):
     told: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", told.append)
     engine: Any = Engine("local[2]", error)
+    before = set(threading.enumerate())
     session.warm(engine)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "warm"]
-    assert thread.is_alive()
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "warm"
     assert not thread.daemon  # Spark would tell of a task that was torn away
     engine.go.set()
     thread.join(60)
@@ -167,6 +168,7 @@ def test_a_local_session_starts_its_python_beside_the_job(monkeypatch, error):
 
 def test_a_clusters_python_is_started_by_its_executors():
     engine: Any = Engine("spark://host:7077")
+    before = set(threading.enumerate())
     session.warm(engine)
+    assert set(threading.enumerate()) <= before
     assert engine.asked == []
-    assert "warm" not in [thread.name for thread in threading.enumerate()]

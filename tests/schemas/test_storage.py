@@ -143,7 +143,8 @@ def test_a_conditional_write_that_meets_another_one_asks_again(bucket, monkeypat
 
     folder = remote.folder(f"{bucket.uri}/x")
     assert isinstance(folder, s3.S3Folder)
-    put, conflicts, waits = folder._client.put_object, [1, 2, 3], []
+    put, conflicts = folder._client.put_object, [1, 2, 3]
+    waits: list[float] = []
 
     def meeting(**given):
         if conflicts:
