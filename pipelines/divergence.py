@@ -34,7 +34,12 @@ def by_chance(cells: int, before: float, after: float) -> float:
 
 
 def pooled(before: Floats, after: Floats) -> tuple[Floats, Floats]:
-    """Both with their rare cells, fewer than LEAST counts together, added up to one at the end."""
+    """Both without cells that neither has; rare ones, fewer than LEAST counts together, are one cell at the end.
+
+    A cell that nobody is ever in, such as `missing` where nothing is, varies by no chance.
+    """
+    there = before + after > 0
+    before, after = before[there], after[there]
     rare = before + after < LEAST
     if rare.sum() < 2:
         return before, after

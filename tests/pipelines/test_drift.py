@@ -56,6 +56,17 @@ def test_rare_cells_are_one():
     assert second.tolist() == [90, 300, 7]
 
 
+def test_cells_that_neither_has_are_none():
+    before, after = np.array([0.0, 60.0, 40.0, 0.0]), np.array([0.0, 30.0, 70.0, 0.0])
+    first, second = divergence.pooled(before, after)
+    assert (first.tolist(), second.tolist()) == ([60, 40], [30, 70])
+    drift = Drift.between(made(age=Bucketed((1.0, 2.0), before)), made(age=Bucketed((1.0, 2.0), after)))
+    assert drift.shifts[0].by_chance == pytest.approx(1 / 100 + 1 / 100)  # of two cells
+    p, q = 60.5 / 101, 30.5 / 101
+    psi = (p - q) * math.log(p / q) + (q - p) * math.log((1 - p) / (1 - q))
+    assert drift.shifts[0].psi == pytest.approx(psi)
+
+
 def test_a_catalogue_sampled_twice_has_not_drifted_though_its_psi_is_large():
     """5,000 items, two days of 8,000 clicks: a plain PSI of more than 0.25 would stop the pipeline every day."""
     rng = np.random.default_rng(8)

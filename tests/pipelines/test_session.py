@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def test_workers_fork_from_there_where_their_python_surely_finds_it(monkeypatch)
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
 
     def lacking(name):
-        raise session.importlib.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(session.importlib.metadata, "distribution", lacking)  # run from a folder of sources
+    monkeypatch.setattr(metadata, "distribution", lacking)  # run from a folder of sources
     assert session._preloaded() == {}
 
 
