@@ -175,7 +175,7 @@ def test_an_export_that_differs_is_an_error(model, crafted, configured, tmp_path
 
 
 def test_what_a_model_folder_holds(model):
-    folder, said = model
+    folder, told = model
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         "metrics.json", "user_tower", "item_tower", "item_embeddings.parquet", "items.parquet", "users.parquet",
@@ -188,7 +188,7 @@ def test_what_a_model_folder_holds(model):
     assert {"validation", "cold", "most_popular", "speed", "dataset"} <= metrics.keys()
     assert metrics["warm_start"] is None
     assert set(metrics["speed"]) == {"examples_per_second", "step_ms", "input_share"}
-    text = "\n".join(said)
+    text = "\n".join(event["message"] for event in events(told.read_text(encoding="utf-8")))
     assert text.count("ranked") == 3
     assert "Film " in text
     assert "most popular" in text
