@@ -1,9 +1,9 @@
 """What our code may tell a person, found in the sources: each text with the exit code that it ends a command with.
 
-A text is what stands in the code, with `…` where something is put in. Found are the errors of schemas/errors.py wherever
-one is made, what click is given to complain about, and problems of configurations, which are ValueErrors or entries of
-a list before they become one. ValueErrors elsewhere are what a caller of a function did wrong: nobody should meet them,
-and a person who does reads `ValueError: ... (--debug shows where)`.
+A text is what stands in the code, with `…` where something is put in. Found are the errors of schemas/errors.py
+wherever one is made, what click is given to complain about, and problems of configurations, which are ValueErrors or
+entries of a list before they become one. ValueErrors elsewhere are what a caller of a function did wrong: nobody should
+meet them, and a person who does reads `ValueError: ... (--debug shows where)`.
 """
 
 import ast
@@ -44,7 +44,7 @@ def told(root: Path = ROOT) -> list[Told]:
         for room in ROOMS
         for path in sorted((root / room).rglob("*.py"))
     }
-    return list(dict.fromkeys(one for path, tree in trees.items() for one in _of_module(path, tree)))
+    return list(dict.fromkeys(one for path, tree in trees.items() for one in of_module(path, tree)))
 
 
 def texts(node: ast.AST | None, names: Names, depth: int = 4) -> list[str]:
@@ -79,7 +79,8 @@ def _called(node: ast.AST) -> str:
     return ""
 
 
-def _of_module(path: str, tree: ast.Module) -> Iterator[Told]:
+def of_module(path: str, tree: ast.Module) -> Iterator[Told]:
+    """The texts of one file."""
     for function, names in _functions(tree):
         for node in _own(function):
             for value, code in _said(path, function, node):
@@ -105,10 +106,12 @@ def _functions(tree: ast.Module) -> Iterator[tuple[ast.AST, Names]]:
 
 def _own(scope: ast.AST) -> Iterator[ast.AST]:
     """What stands in a function itself, not in functions within."""
-    for node in ast.iter_child_nodes(scope):
+    left = list(ast.iter_child_nodes(scope))
+    while left:
+        node = left.pop()
         if not isinstance(node, ast.FunctionDef):
             yield node
-            yield from _own(node)
+            left += ast.iter_child_nodes(node)
 
 
 def _said(path: str, function: ast.AST, node: ast.AST) -> Iterator[tuple[ast.expr, int]]:
