@@ -81,8 +81,8 @@ def act(name, problems):
 """
     found = [(one.text, one.code) for one in of_module("pipelines/config.py", ast.parse(source))]
     assert sorted(found) == [
-        ("…: expected a moon by …", 4), ("…: expected a moon, got …", 3), ("…: expected a moon; wait", 3),
-        ("….phase: no such phase", 2),
+        ("….phase: no such phase", 2), ("…: expected a moon by …", 4), ("…: expected a moon, got …", 3),
+        ("…: expected a moon; wait", 3),
     ]  # fmt: skip
 
 
@@ -93,11 +93,11 @@ def test_every_reason_of_rejected_rows_is_explained():
     assert "bad_{name}" in given
     told_of = given - {"bad_{name}"} | {"bad_available_from", "bad_available_to"}
     assert set(cells("Rows that were rejected")) == told_of
-    assert len(told_of) == 13
+    assert len(told_of) == 14
 
 
 def test_every_check_of_an_audit_is_explained():
-    assert cells("An audit's findings") == list(CHECKS)
+    assert sorted(cells("An audit's findings")) == sorted(CHECKS)
 
 
 def cells(heading):
