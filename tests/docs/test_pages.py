@@ -14,7 +14,7 @@ import click
 import pytest
 import yaml
 
-from pipelines.config import Config
+from pipelines.config import STRATEGIES, Config
 from pipelines.days import for_date
 from schemas import configuration
 from tests.docs import kept, pages
@@ -44,7 +44,9 @@ def modules():
     """All that may follow `python -m` and is click's."""
     sources = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "pipelines").glob("*.py"))}
     found = [
-        f"pipelines.{path.stem}" for path, source in sources.items() if re.search(r"^@click\.command", source, re.M)
+        f"pipelines.{path.stem}"
+        for path, source in sources.items()
+        if re.search(r"^@click\.command", source, re.MULTILINE)
     ]
     return ["trainer", "pipelines.sources", *found]
 
@@ -205,9 +207,17 @@ def test_yaml_of_the_pages_is_what_the_models_take():
     configuration.validate(Config, job, "README.md")
     daily = job | yaml_of("pipelines/README.md", "Day after day") | {"date": "2026-11-20"}
     assert for_date(configuration.validate(Config, daily, "pipelines/README.md")).clicks.filter is not None
+    mixed = job | {"negatives": yaml_of("samplers/README.md", "Strategies")}
+    mixed["clicks"] |= {"session_gap": "30m"}
+    assert len(configuration.validate(Config, mixed, "samplers/README.md").negatives.proposal.components) == 3
     compared = yaml_of("README.md", "Which is better?")
     configuration.validate(Settings, compared, "README.md")
-    assert len([block for one in SECTIONS for block in one.blocks if block.language == "yaml"]) == 3
+    assert len([block for one in SECTIONS for block in one.blocks if block.language == "yaml"]) == 4
+
+
+def test_every_strategy_has_a_line():
+    (section,) = (one for one in SECTIONS if (one.page, one.heading) == ("samplers/README.md", "Strategies"))
+    assert sorted(re.findall(r"^\| `(\w+)` \|", section.prose, re.MULTILINE)) == sorted(STRATEGIES)
 
 
 @pytest.mark.parametrize(
