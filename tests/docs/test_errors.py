@@ -31,7 +31,9 @@ def entries(page):
     """(exit code, beginning of a text) of each entry in the page's tables of lines."""
     for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
         code = re.match(r"Exit code (\d)", section)
-        for row in re.findall(r"^\| (`.+?) \| ", section, re.MULTILINE) if code else ():
+        if code is None:
+            continue
+        for row in re.findall(r"^\| (`.+?) \| ", section, re.MULTILINE):
             for _, text in re.findall(r"(`+)(.+?)\1", row):
                 yield int(code[1]), text
 

@@ -19,7 +19,7 @@ from pipelines.days import for_date
 from schemas import configuration
 from tests.docs import kept, pages
 from tests.docs.pages import ROOT
-from trainer.variants import Settings
+from trainer.settings import Settings
 
 SECTIONS = list(pages.everything())
 COMMANDS = list(dict.fromkeys((one.page, command) for one in SECTIONS for command in one.commands))
@@ -34,7 +34,8 @@ FOREIGN = {*SPARK, "--build-arg", "--secret", "--entrypoint", "--reprocess-behav
 
 def click_command(module):
     """What `python -m module` runs, where that is click's; None where it is another parser's."""
-    name = f"{module}.__main__" if importlib.util.find_spec(module).submodule_search_locations else module
+    spec = importlib.util.find_spec(module)
+    name = f"{module}.__main__" if spec is not None and spec.submodule_search_locations else module
     loaded = importlib.import_module(name)
     known = [getattr(loaded, attribute, None) for attribute in ("main", "commands", "sources")]
     return next((command for command in known if isinstance(command, click.Command)), None)
@@ -160,8 +161,8 @@ def test_what_holds_a_command_is_there():
         assert held.words in (ROOT / held.by).read_text(encoding="utf-8"), held
         shown = [command for page, command in (*COMMANDS, *SAID) if page == held.page]
         assert any(command.startswith(held.begins) for command in shown), held
-    shown = {command for _, command in (*COMMANDS, *SAID)}
-    assert [command for command in kept.LONG if command not in shown] == []
+    everywhere = {command for _, command in (*COMMANDS, *SAID)}
+    assert [command for command in kept.LONG if command not in everywhere] == []
 
 
 def test_no_listing_hides_a_command():
