@@ -5,6 +5,7 @@ Clicks that the pages leave to the reader are made up here; placeholders such as
 """
 
 import datetime as dt
+import json
 import os
 import random
 import shlex
@@ -137,7 +138,8 @@ def test_the_tour_of_movielens_and_the_trainers_page(place):
         ],
     }
     shown = follow(place, "MovieLens", before)
-    assert "R@10" in shown or "recall@10" in shown
+    metrics = json.loads((place.folder / "models/ml-100k/metrics.json").read_text(encoding="utf-8"))
+    assert 0.19 < metrics["test"]["recall@10"] < 0.25  # .218 in the README, where chance alone moves it by .01
     assert shown.rstrip().splitlines()[-1].startswith("rolled back: ROOT/current -> 1, from 2")
 
 
@@ -171,7 +173,6 @@ def test_day_after_day(place):
             folder.mkdir(parents=True)
             pq.write_table(table, folder / "part.parquet")
     job = block("README.md", "Bring your own clicks") | block("pipelines/README.md", "Day after day")
-    job["limits"] = {"rejected_share": 1.0}  # clicks on items that enter later
     (place.folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     before = [
         activated(),

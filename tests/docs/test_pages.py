@@ -126,6 +126,8 @@ def test_options_that_sentences_name_exist():
 def test_make_knows_targets_and_variables(command):
     variables = dict(word.split("=") for word in command.split() if "=" in word)
     assert [name for name in variables if not re.search(rf"^{name} \?=", MAKEFILE, re.MULTILINE)] == []
+    targets = [word for word in command.split()[1:] if "=" not in word]
+    assert [name for name in targets if not re.search(rf"^{name}:.* ## ", MAKEFILE, re.MULTILINE)] == []
     # --old-file: nothing is to be installed, whatever the dates of files say.
     run = subprocess.run(
         ["make", "--dry-run", "--old-file=.venv/.installed", *command.split()[1:]],
