@@ -38,7 +38,7 @@ THEMSELVES = {
     "make test", "make test-cluster", "make test-airflow", "make test-docs", "make docker-check", "make lint",
     "make setup",
 }  # fmt: skip
-# `make test-docs LONG=1`: from ten minutes to an hour each.
+# `make test-docs LONG=1`: up to an hour each.
 LONG = (
     "make quality", "make days", "make train DATASET=complete-journey", "make bench", "make peers",
     "make compare COMPARE=languages", "make compare COMPARE=cold", "make compare-negatives", "make compare",

@@ -64,11 +64,11 @@ class Place:
 
     def run(self, commands, seconds=SECONDS):
         """Runs commands in one shell, which stops at the first that fails; what they print is shown where one does."""
-        told = [f"echo; date +'%T '{shlex.quote('$ ' + command)}\n{command}" for command in commands]
+        told = [f"printf '\\n%(%T)T $ %s\\n' -1 {shlex.quote(one)}\n{one} || exit $?" for one in commands]
         log = self.folder / "log.txt"
         with log.open("ab") as stream:
             run = subprocess.run(
-                ["bash", "-c", "set -euo pipefail\n" + "\n".join(told)], cwd=self.folder, env=self.environment,
+                ["bash", "-uc", "\n".join(told)], cwd=self.folder, env=self.environment,
                 stdout=stream, stderr=subprocess.STDOUT, timeout=seconds, check=False,
             )  # fmt: skip
         shown = log.read_text(encoding="utf-8", errors="replace")
