@@ -31,6 +31,7 @@ export SPARK_LOCAL_IP := 127.0.0.1
 export SPARK_CONF_DIR := $(CURDIR)/$(VENV)/no-spark-conf
 export SPARK_DRIVER_MEMORY ?= 2g
 export SPARK_SUBMIT_OPTS = -Dlog4j2.configurationFile="$(CURDIR)/pipelines/log4j2.properties" -XX:TieredStopAtLevel=1 \
+    -Darrow.enable_unsafe_memory_access=true -Darrow.enable_null_check_for_get=false \
     -Xlog:disable -Xlog:all=error:stderr -XX:SharedArchiveFile="$(CURDIR)/$(CLASSES)"
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.

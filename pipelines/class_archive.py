@@ -26,6 +26,8 @@ NAME = "spark-classes.jsa"
 _LIMIT_SECONDS = 300
 _QUIET = "-Xlog:disable -Xlog:all=error:stderr"  # an archive that does not fit is no matter for the person who waits
 _COMPILER = "-XX:TieredStopAtLevel=1"
+# Spark hands rows to Python through Arrow's vectors, value by value, each with a check of its bounds.
+_UNCHECKED = "-Darrow.enable_unsafe_memory_access=true -Darrow.enable_null_check_for_get=false"
 _JOB = """
 clicks:    {{path: {folder}/clicks.parquet, user: user, item: item, time: time}}
 items:     {{path: {folder}/items.parquet, key: item}}
@@ -40,7 +42,8 @@ output:    {{path: {folder}/out}}
 def options(prefix: Path | None = None) -> str:
     """Options for the JVM of a local session, with the archive of this environment where it has one."""
     archive = (prefix or Path(sys.prefix)) / NAME
-    return f"{_COMPILER} {_QUIET} -XX:SharedArchiveFile={archive}" if archive.is_file() else _COMPILER
+    always = f"{_COMPILER} {_UNCHECKED}"
+    return f"{always} {_QUIET} -XX:SharedArchiveFile={archive}" if archive.is_file() else always
 
 
 def make(archive: Path) -> bool:

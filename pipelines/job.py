@@ -196,7 +196,6 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     source = source_of(plan)
     draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
     drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
-    ordered = (
-        source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions("place", "order", "position")
-    )
+    order = [name for name in ("place", "order", "position") if name in drawn.columns]
+    ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*order)
     return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()

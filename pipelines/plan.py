@@ -59,7 +59,7 @@ class Plan:
     @property
     def parts(self) -> int:
         """Tasks that write records: one a shard of each set of negatives, of validation and of test."""
-        return (len(self.drawn_epochs) + 2) * self.shards
+        return (len(self.drawn_epochs) + (2 if self.held_out else 0)) * self.shards
 
     @property
     def drawn_epochs(self) -> range:
@@ -70,6 +70,12 @@ class Plan:
         """The writing task of shards of a split; train comes first, epoch by epoch."""
         group = epoch - self.first_epoch if split == 0 else len(self.drawn_epochs) + split - 1
         return (group * self.shards + np.asarray(shard)).astype(np.int32)
+
+    def split_and_epoch(self, part: int) -> tuple[int, int]:
+        """What a writing task writes: the inverse of `part`."""
+        group = part // self.shards
+        held_out = group - len(self.drawn_epochs)
+        return (0, self.first_epoch + group) if held_out < 0 else (1 + held_out, 0)
 
     def order(self, click_keys: npt.ArrayLike, epoch: int) -> rng.Keys:
         """Where each click stands in the shuffled training order of one epoch: by rising number."""

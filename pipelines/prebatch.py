@@ -6,6 +6,8 @@ import sys
 sys.path[:] = [path for path in sys.path if not path.rstrip("/").endswith("/pipelines")]
 
 import datetime as dt  # noqa: E402
+import importlib  # noqa: E402
+import threading  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
@@ -57,8 +59,7 @@ def main(
                 "leave it out, or add --set catalogue.kind=mapped where they fit"
             )
         # Spark is loaded only once the configuration is known to be right.
-        from pipelines import appending, inheritance, job, mined, outputs, report, summary
-        from pipelines import dry_run as estimate
+        from pipelines import appending, inheritance, mined, outputs
         from pipelines.progress import Progress
         from pipelines.session import spark_session, warm
 
@@ -71,8 +72,13 @@ def main(
         elif not dry_run:
             outputs.publication(config.output, overwrite).check_free()
         progress = Progress(log=log, shown=shown)
+        # The JVM starts in a process of its own: what the job needs is loaded meanwhile.
+        threading.Thread(target=importlib.import_module, args=["pipelines.job"], daemon=True).start()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(redaction.text(f"prebatch {config.output.path}"))
+        from pipelines import dry_run as estimate
+        from pipelines import job, report, summary
+
         warm(spark)
         progress.watch(spark)
         if dry_run:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipelines.grouping import whole_groups
 from pipelines.history import known_to
 from pipelines.item_source import ItemsAtHand, source_of
-from pipelines.negatives import column_of, drawn_pools
+from pipelines.negatives import TOLD, column_of, drawn_pools
 from pipelines.parts import Ledger
 from pipelines.plan import Plan, unsigned
 from pipelines.sink import ShardWriter
@@ -49,8 +49,11 @@ class Chunk:
         return int(self.table.num_rows)
 
     def values(self, name: str) -> npt.NDArray[Any]:
-        """[n] a numeric column."""
-        return np.asarray(self.table[name].chunk(0).to_numpy(zero_copy_only=False))
+        """[n] a numeric column, or what `told` holds of each click under that name."""
+        if name not in (TOLD.names or ()):
+            return np.asarray(self.table[name].chunk(0).to_numpy(zero_copy_only=False))
+        offsets, data = wire.buffers_of(self.fragments("told"))
+        return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(TOLD)[name]
 
     def fragments(self, name: str) -> pa.LargeBinaryArray:
         """[n] a binary column."""
@@ -84,9 +87,9 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
     try:
         for group in whole_groups(batches, "place", clicks_a_step(plan)):
             table = group
-            told = table.filter(pa.compute.equal(table["place"], -1))
-            if told.num_rows:
-                expected = sum(np.frombuffer(value.as_py()) for value in told["expected"]).tobytes()  # type: ignore[union-attr]
+            apart = table.filter(pa.compute.equal(table["place"], -1))
+            if apart.num_rows:
+                expected = sum(np.frombuffer(value.as_py()) for value in apart["told"]).tobytes()  # type: ignore[union-attr]
                 table = table.filter(pa.compute.not_equal(table["place"], -1)).combine_chunks()
             if not table.num_rows:
                 continue
@@ -94,7 +97,7 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
             chunk = Chunk(table)
             if writer is None:
                 part = int(chunk.values("part")[0])
-                identity = (int(chunk.values("split")[0]), int(chunk.values("epoch")[0]))
+                identity = plan.split_and_epoch(part)
                 name = f"{part % plan.shards:05d}-of-{plan.shards:05d}-{plan.run}"
                 if identity[0] == TRAIN and plan.epochs > 1:
                     name = f"{identity[1]:03d}-{name}"

@@ -25,7 +25,11 @@ _LOCAL_DEFAULTS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 2)),
+    # What is kept of the clicks is numbers that hardly compress, but looking for how to takes a tenth of a job.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
 }
+# Else each use of a column asks the JVM five things and looks for IPython, so that an error can name its line of ours.
+_DEFAULTS = {"spark.python.sql.dataFrameDebugging.enabled": "false"}
 # Histories need all of a user's clicks in one partition. Both of these let Spark take partitions apart after a join, as
 # it cannot know that a Python task relies on them.
 _REQUIRED = {
@@ -51,7 +55,7 @@ def spark_session(name: str) -> SparkSession:
     builder = SparkSession.builder.appName(name)
     remote = "SPARK_REMOTE" in os.environ
     if not remote:
-        builder = _with_local_defaults(builder)
+        builder = _with_defaults(builder)
     try:
         session = builder.getOrCreate()
     except PySparkException as error:
@@ -65,7 +69,7 @@ def spark_session(name: str) -> SparkSession:
     return session
 
 
-def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
+def _with_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
     from pyspark import SparkConf, SparkContext
 
     if "PYSPARK_GATEWAY_PORT" in os.environ:
@@ -78,11 +82,12 @@ def _with_local_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*]").config("spark.driver.memory", "2g")
         builder = builder.config("spark.driver.extraJavaOptions", options())
-    given = SparkConf()
+    given, defaults = SparkConf(), _DEFAULTS
     if given.get("spark.master", "local").startswith("local"):
-        for key, value in (_LOCAL_DEFAULTS | _preloaded()).items():
-            if not given.contains(key):
-                builder = builder.config(key, value)
+        defaults = defaults | _LOCAL_DEFAULTS | _preloaded()
+    for key, value in defaults.items():
+        if not given.contains(key):
+            builder = builder.config(key, value)
     return builder
 
 

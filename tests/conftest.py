@@ -31,6 +31,7 @@ def spark():
     """The only Spark session of a run: two cores, two shuffle partitions."""
     from pyspark import SparkConf, SparkContext
 
+    from pipelines import class_archive
     from pipelines.java import ensure_java
     from pipelines.session import spark_session
 
@@ -40,8 +41,14 @@ def spark():
     conf = SparkConf().setMaster("local[2]").setAppName("tests").set("spark.ui.enabled", "false")
     conf.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
     conf.set("spark.driver.memory", "2g").set("spark.ui.showConsoleProgress", "false")
+    conf.set("spark.python.sql.dataFrameDebugging.enabled", "false")
+    conf.set("spark.python.daemon.module", "pipelines.preloaded")  # a worker forks in a tenth of the time
+    conf.set("spark.driver.extraJavaOptions", class_archive.options())
     SparkContext.getOrCreate(conf)
     session = spark_session("tests")
+    # A plan of a test is over before what was compiled for it has paid for itself.
+    session.conf.set("spark.sql.codegen.wholeStage", "false")
+    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
     session.conf.set("spark.sql.shuffle.partitions", "2")
     yield session
     session.stop()
