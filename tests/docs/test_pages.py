@@ -27,7 +27,16 @@ SAID = list(dict.fromkeys((one.page, command) for one in SECTIONS for command in
 MAKE = sorted({command for _, command in (*COMMANDS, *SAID) if command.startswith("make ")})
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SPARK = {"--master", "--deploy-mode", "--conf", "--py-files", "--archives", "--files", "--driver-java-options"}
+SPARK = {
+    "--master",
+    "--driver-memory",
+    "--deploy-mode",
+    "--conf",
+    "--py-files",
+    "--archives",
+    "--files",
+    "--driver-java-options",
+}
 # Options of others that a sentence names.
 FOREIGN = {*SPARK, "--build-arg", "--secret", "--entrypoint", "--reprocess-behavior", "--user"}
 
