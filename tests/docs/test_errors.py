@@ -1,4 +1,4 @@
-"""ERRORS.md has an entry for all that our code tells a person, under its exit code, and none for what it does not.
+"""schemas/ERRORS.md has an entry for all that our code tells a person, under its exit code, and none for what it does not.
 
 An entry is how a text begins, to the letter. So a new message, a reworded one, or one with another exit code fails here
 until the page has it.
@@ -13,7 +13,7 @@ import pytest
 from pipelines.auditing.findings import CHECKS
 from tests.docs.raised import GAP, ROOT, Told, of_module, told
 
-PAGE = (ROOT / "ERRORS.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "schemas" / "ERRORS.md").read_text(encoding="utf-8")
 # Texts that only pass on what was found elsewhere: put in front of it is where it was.
 PASSED_ON = {
     "schemas/configuration.py": 3,
@@ -53,8 +53,8 @@ def texts():
 
 def test_everything_that_is_told_has_an_entry_and_every_entry_is_told(texts):
     without, dead = lacking([one for one in texts if words(one.text)], PAGE)
-    assert not without, "no entry in ERRORS.md, under its exit code: " + "\n".join(map(str, without))
-    assert not dead, f"ERRORS.md explains what nothing says with this exit code: {dead}"
+    assert not without, "no entry in schemas/ERRORS.md, under its exit code: " + "\n".join(map(str, without))
+    assert not dead, f"schemas/ERRORS.md explains what nothing says with this exit code: {dead}"
 
 
 def test_no_text_is_made_where_the_search_cannot_read_it(texts):
