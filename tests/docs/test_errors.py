@@ -1,4 +1,4 @@
-"""schemas/ERRORS.md has an entry for all that our code tells a person, under its exit code, and none for what it does not.
+"""schemas/ERRORS.md has an entry for all that our code tells a person, under its exit code, and none for anything else.
 
 An entry is how a text begins, to the letter. So a new message, a reworded one, or one with another exit code fails here
 until the page has it.
