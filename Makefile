@@ -11,6 +11,7 @@ SEEDS ?= 5
 COMPARE ?= ml-100k
 PYTEST_ARGS ?=
 SMALL ?=
+LONG ?=
 BENCH_ARGS ?=
 
 , := ,
@@ -36,7 +37,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Another Spark or Python of the caller's must not be mixed into this one.
 unexport SPARK_HOME PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help setup train test test-cluster test-airflow docker-check dist lint format quality bench days peers compare compare-negatives clean java known-dataset \
+.PHONY: help setup train test test-docs test-cluster test-airflow docker-check dist lint format quality bench days peers compare compare-negatives clean java known-dataset \
     known-comparison
 
 # A source fetched and made into a dataset: (its name, the folder below out/, options).
@@ -58,6 +59,9 @@ train: known-dataset java ## the main job: fetch the clicks, draw negatives, tra
 
 test: java ## every test but those that need a cluster; PYTEST_ARGS="-k name" narrows it
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest $(PYTEST_ARGS)
+
+test-docs: java ## the commands of all pages, in their order, on MovieLens and made-up clicks; 10 minutes, LONG=1 some hours
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m "docs$(if $(LONG), or long)" $(PYTEST_ARGS) tests/docs
 
 test-cluster: java ## faults on a real cluster of a master and two workers, some minutes; PYTEST_ARGS as for test
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster
@@ -86,7 +90,7 @@ format: $(INSTALLED) ## rewrite the sources the way lint wants them
 quality: out/ml-100k/manifest.json ## MovieLens-100k over SEEDS=5 seeds: mean and deviation of the metrics
 	@python -m trainer quality --data out/ml-100k --config trainer/examples/ml-100k.yaml --seeds $(SEEDS) --output out/quality
 
-bench: java ## time and memory: the encoder, whole jobs of others, growth, layouts; 30 minutes, SMALL=1 two
+bench: java ## time and memory: the encoder, whole jobs of others, growth, layouts; 30 minutes, SMALL=1 ten
 	@python -m pipelines.sources ml-100k --output data/ml-100k
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m tests.benchmarks.run --movies data/ml-100k \
 	    --output out/bench$(if $(SMALL),-small --small,) $(BENCH_ARGS)

@@ -55,6 +55,14 @@ def is_local(spark: "SparkSession") -> bool:
     return (spark.conf.get("spark.master", None) or "").startswith("local")
 
 
+def driver_heap(spark: "SparkSession") -> int | None:
+    """Bytes that the driver's JVM may grow to; None where Spark does not tell."""
+    if is_remote():
+        return None
+    runtime = spark.sparkContext._jvm.java.lang.Runtime  # type: ignore[union-attr] # noqa: SLF001
+    return int(runtime.getRuntime().maxMemory())
+
+
 def parallelism(spark: "SparkSession") -> int:
     """Tasks that can run at once; 1 where Spark does not tell."""
     if is_remote():

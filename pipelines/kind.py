@@ -10,11 +10,12 @@ from urllib.parse import unquote, urlparse
 
 from pyspark.sql import DataFrame
 
-from pipelines import words
+from pipelines import engine, words
 from pipelines.config import Config
 
 SAMPLE = 1_000  # items
 EXPANDED = 32  # no table is so much larger in memory than in its files
+HEAP_SHARE = 6  # a JVM that hands items to the driver's Python holds them several times, beside Spark itself
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,14 @@ class Kept:
 def chosen(config: Config, rows: DataFrame) -> Kept:
     """How a job's catalogue is kept. Unless it is small or the configuration says `mapped`, the items are counted.
 
+    `auto` maps no more than the driver's JVM can hand over either, as that would end in its OutOfMemoryError.
+
     rows: of the item table.
     """
-    wanted, most = config.catalogue, config.catalogue.mapped_bytes
+    wanted, most, limit = config.catalogue, config.catalogue.mapped_bytes, "catalogue.mapped_bytes"
+    heap = engine.driver_heap(rows.sparkSession)
+    if heap is not None and heap // HEAP_SHARE < most:
+        most, limit = heap // HEAP_SHARE, f"1/{HEAP_SHARE} of the driver's memory (--driver-memory)"
     if wanted.kind == "mapped":
         return Kept(0, "catalogue mapped")
     if wanted.kind == "auto":
@@ -44,7 +50,7 @@ def chosen(config: Config, rows: DataFrame) -> Kept:
             return Kept(0, f"catalogue mapped (auto: {words.size(size)} of files)")
     size = item_bytes(rows)
     parts = max(1, -(-size // wanted.partition_bytes))
-    told = f"about {words.size(size)}, catalogue.mapped_bytes is {words.size(most)}"
+    told = f"about {words.size(size)}, {limit} is {words.size(most)}"
     if wanted.kind == "partitioned":
         return Kept(parts, f"catalogue partitioned into about {parts:,}")
     if size <= most:

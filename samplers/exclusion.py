@@ -19,6 +19,8 @@ from samplers.spans import Groups, Spans, concatenated, refined
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+DENSE = 16  # who knows more than one in so many items gets a table of all; 128 bytes a known item at most
+
 
 @dataclass(frozen=True)
 class Exclusion:
@@ -63,9 +65,14 @@ class Exclusion:
 
     def first_click(self, start: Ints, item: Ints) -> Ints:
         """The row of a user's first click on an item, -1 for none; users are told by the row of their first click."""
-        pairs, first, _ = self._index
-        place, there = pairs.place(start * self.items + item)
-        return np.where(there, first[place], -1) if len(first) else np.full(item.shape, -1)
+        heavy, table = self._heavy
+        if not len(heavy):
+            return self._found(start, item)
+        user = np.minimum(np.searchsorted(heavy, start), len(heavy) - 1)
+        out: Ints = table[user, item]
+        light = np.flatnonzero(heavy[user] != start)
+        out[light] = self._found(start[light], item[light])
+        return out
 
     def known_from(self, row: Ints) -> Ints:
         """The first row whose history reaches the click at `row`; maybe one of the next user's."""
@@ -222,6 +229,26 @@ class Exclusion:
         if self.session is not None:
             clicked |= self._sessions[0].place(self.session[row] * self.items + item)[1]
         return clicked
+
+    def _found(self, start: Ints, item: Ints) -> Ints:
+        pairs, first, _ = self._index
+        place, there = pairs.place(start * self.items + item)
+        return np.where(there, first[place], -1) if len(first) else np.full(item.shape, -1)
+
+    @functools.cached_property
+    def _heavy(self) -> tuple[Ints, Ints]:
+        """(first rows of users who know a good part of all items, [users, items] their first clicks on each, or -1).
+
+        Nearly all that is drawn for them has to be looked up, which a table does in a fifth of a search's time.
+        """
+        _, first, _ = self._index
+        user, count = np.unique(self.start[first], return_counts=True)
+        heavy = user[count * DENSE > self.items]
+        table = np.full((len(heavy), self.items), -1, np.int64)
+        own = np.searchsorted(heavy, self.start[first])
+        rows = np.flatnonzero(np.append(heavy, -1)[own] == self.start[first])
+        table[own[rows], self.item[first[rows]]] = first[rows]
+        return heavy, table
 
     @functools.cached_property
     def _index(self) -> tuple[Pairs, Ints, Ints]:

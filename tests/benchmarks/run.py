@@ -63,7 +63,7 @@ def main() -> None:
         minutes, seconds = divmod(int(time.monotonic() - begun), 60)
         print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
 
-    say("two minutes at most" if arguments.small else "about half an hour on two quiet cores; each line is a run")
+    say("about ten minutes" if arguments.small else "about half an hour on two quiet cores; each line is a run")
     measured: dict[str, Callable[[], Any]] = {
         "encoder": lambda: encoder(work / "encoder", 1 if arguments.small else 5),
         "whole": lambda: whole_job.measure(work, scale.whole, say, arguments.limit_seconds, arguments.tuned),

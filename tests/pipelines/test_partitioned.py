@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipelines import kind, ranked_values
+from pipelines import engine, kind, ranked_values
 from pipelines.config import Config
 from schemas import configuration
 
@@ -78,7 +78,7 @@ def test_nor_do_keys_of_text_rejected_rows_and_clicks_that_know_everything_make_
     same(mapped, jobs.run(spark, document | {"catalogue": PARTITIONED}).manifest)
 
 
-def test_auto_goes_by_size_and_says_so(spark, jobs):
+def test_auto_goes_by_size_and_says_so(spark, jobs, monkeypatch):
     document = hard_job(jobs)
 
     def chosen(**catalogue):
@@ -92,7 +92,15 @@ def test_auto_goes_by_size_and_says_so(spark, jobs):
     several = chosen(mapped_bytes=1, partition_bytes=1_000)
     assert 3 <= several.parts <= 8  # 66 items of some 60 bytes
     assert chosen(kind="mapped", mapped_bytes=1).kind == "mapped"
+    monkeypatch.setattr(engine, "driver_heap", lambda spark: 600)
+    assert chosen().kind == "partitioned"
+    assert "1/6 of the driver's memory (--driver-memory) is 100 bytes" in chosen().told
+    monkeypatch.undo()
     document["frequencies"] = {"half_life": "7d"}
     served = chosen(mapped_bytes=1)
     assert served.kind == "mapped"
     assert "frequencies needs a mapped one" in served.told
+
+
+def test_the_jvm_tells_how_large_it_may_grow(spark):
+    assert 1 << 30 < (engine.driver_heap(spark) or 0) <= 2 << 30  # of the 2g that tests/conftest.py gives it

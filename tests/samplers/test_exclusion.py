@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from samplers import exclusion as module
 from samplers.availability import ALWAYS, NEVER, Availability
 from samplers.exclusion import Exclusion
 from samplers.pairs import Pairs
@@ -13,6 +14,12 @@ from samplers.proposal import proposal
 ITEMS = 12
 LEVELS = ("positive", "history", "user", "session", "listed", "available")
 COMBINATIONS = [frozenset(some) for size in range(7) for some in itertools.combinations(LEVELS, size)]
+
+
+@pytest.fixture(autouse=True)
+def users_of_both_kinds(monkeypatch):
+    """Of so few items nearly every user would be one who knows many."""
+    monkeypatch.setattr(module, "DENSE", 3)
 
 
 @pytest.fixture
@@ -117,6 +124,22 @@ def test_limits_of_availability_are_inclusive_and_exclusive():
     assert limits.mass(times, mass).tolist() == [1001, 1010, 1010, 1011]
     items, totals = limits.totals(times[::-1], np.array([1.0, 2.0, 4.0, 8.0]))  # of 20, 19, 10, 9
     assert np.bincount(items, totals, 4).tolist() == [9, 7, 0, 15]
+
+
+def test_first_clicks_of_users_who_know_little_and_of_one_who_knows_nearly_all():
+    random, items = np.random.default_rng(4), 300
+    counts = [1, 150, 3, 40, 2000, 7, 101]
+    start, item = np.repeat(np.cumsum([0, *counts[:-1]]), counts), random.integers(0, items, sum(counts))
+    found = Exclusion(start, start, item, items, history=True, positive=False)
+    users, every = np.unique(start), np.arange(items)
+    first = {}
+    for row in reversed(range(len(item))):
+        first[start[row], item[row]] = row
+    expected = [[first.get((user, one), -1) for one in every] for user in users]
+    asked = found.first_click(np.repeat(users, items), np.tile(every, len(users)))
+    assert asked.reshape(len(users), items).tolist() == expected
+    assert len(found._heavy[0]) == 2  # those of 150 and 2,000 clicks
+    assert len(Exclusion(start[:1], start[:1], item[:1], items, True, False)._heavy[0]) == 0
 
 
 def test_a_table_of_hashed_pairs_denies_most_pairs_and_never_one_that_is_there():
