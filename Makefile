@@ -66,10 +66,10 @@ test-docs: java ## the commands of all pages, in their order, on MovieLens and m
 test-cluster: java ## faults on a real cluster of a master and two workers, some minutes; PYTEST_ARGS as for test
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m cluster $(PYTEST_ARGS) tests/cluster
 
-test-airflow: java build/airflow/.installed ## the nightly DAG in the real Airflow, MovieLens-100k day by day; 15 minutes
+test-airflow: java build/airflow/.installed ## the nightly DAG in the real Airflow, MovieLens-100k day by day; 15 to 20 minutes
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m airflow $(PYTEST_ARGS) tests/airflow
 
-docker-check: $(INSTALLED) ## hadolint, then both images built and run without a daemon; root, buildah, mmdebstrap; 15 minutes
+docker-check: $(INSTALLED) ## hadolint, then both images built and run without a daemon; root, buildah, mmdebstrap; 20 minutes
 	hadolint docker/Dockerfile
 	@python -m pytest -m "docker or not docker" $(PYTEST_ARGS) tests/docker
 

@@ -33,6 +33,6 @@ fi
 if [ -e "$PUBLISHED/current" ]; then
     "$python" -m trainer evaluate --model "$PUBLISHED/current" --data "$dataset" --output "$baseline"
 fi
-"$python" -m pipelines.embed --model "$model" --data "$dataset" --output "$model/embeddings"
+"$python" -m pipelines.embed --model "$model" --data "$dataset" --output "$model/embeddings" --overwrite
 "$python" -m trainer index --model "$model" --output "$model/index"
 "$python" -m trainer publish --model "$model" --to "$PUBLISHED" "${publish_options[@]}"

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "airflow" / "bin" / "python"
 DAGS = ROOT / "docker" / "airflow" / "dags"
-DAY_SECONDS = 1200  # nine commands, each of which starts Spark, Beam or TensorFlow: 2 minutes where nothing else runs
+DAY_SECONDS = 1200  # nine commands, each of which starts Spark, Beam or TensorFlow: 2 to 4 minutes
 
 
 class Airflow:

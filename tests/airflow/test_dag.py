@@ -1,5 +1,6 @@
 """The DAG as the real Airflow reads it: without errors, without work, with the tasks, retries and schedule meant."""
 
+import importlib
 import itertools
 import json
 
@@ -8,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.airflow
 
 ORDER = ("prebatch", "audit", "drift", "train", "evaluate", "evaluate_published", "embed", "index", "publish")
+TRAINER = {"train", "evaluate", "evaluate_published", "index", "publish"}
 VERDICTS = {"audit", "drift", "publish"}
 
 
@@ -37,6 +39,18 @@ def test_verdicts_are_not_asked_for_again_and_all_else_is_at_growing_distances(d
     for name, task in dag["tasks"].items():
         assert (task["retries"] == 0) == (name in VERDICTS), name
         assert task["backoff"] > 1, name
+
+
+def test_what_a_task_wrote_before_is_replaced_when_it_runs_again(dag):
+    """Commands that keep what is there, unless they are told not to, are told."""
+    told = set()
+    for name, task in dag["tasks"].items():
+        module = importlib.import_module(f"{task['command'][0]}.__main__" if name in TRAINER else task["command"][0])
+        command = module.commands.commands[task["command"][1]] if name in TRAINER else module.main
+        if any("--overwrite" in option.opts for option in command.params):
+            assert "--overwrite" in task["command"], name
+            told.add(name)
+    assert told == {"prebatch", "embed"}
 
 
 def test_a_run_is_called_by_the_day_that_it_makes(airflow, dag):

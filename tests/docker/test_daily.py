@@ -51,6 +51,7 @@ def test_the_first_day_is_compared_with_nothing_and_starts_from_nothing(place):
         == f"-m pipelines.prebatch --config {place}/config --output {place}/datasets --date 1998-03-01 --overwrite"
     )
     assert calls[2] == f"-m trainer train --data {place}/datasets/dt=1998-03-01 --output {model} --set epochs=1"
+    assert calls[4].endswith(f" --output {model}/embeddings --overwrite")  # a day may be made again
     assert calls[-1] == f"-m trainer publish --model {model} --to {place}/published"
 
 

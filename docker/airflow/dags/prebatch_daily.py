@@ -165,8 +165,10 @@ with DAG(
     )
     embed = ProjectCommand(
         task_id="embed",
-        command=["pipelines.embed", "--model", MODEL, "--data", DATASET, "--output", f"{MODEL}/embeddings"],
-    )
+        command=[
+            "pipelines.embed", "--model", MODEL, "--data", DATASET, "--output", f"{MODEL}/embeddings", "--overwrite",
+        ],
+    )  # fmt: skip
     index = ProjectCommand(
         task_id="index", command=["trainer", "index", "--model", MODEL, "--output", f"{MODEL}/index"]
     )
