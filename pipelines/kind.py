@@ -39,11 +39,11 @@ def chosen(config: Config, rows: DataFrame) -> Kept:
     rows: of the item table.
     """
     wanted, most, limit = config.catalogue, config.catalogue.mapped_bytes, "catalogue.mapped_bytes"
+    if wanted.kind == "mapped":
+        return Kept(0, "catalogue mapped")
     heap = engine.driver_heap(rows.sparkSession)
     if heap is not None and heap // HEAP_SHARE < most:
         most, limit = heap // HEAP_SHARE, f"1/{HEAP_SHARE} of the driver's memory (--driver-memory)"
-    if wanted.kind == "mapped":
-        return Kept(0, "catalogue mapped")
     if wanted.kind == "auto":
         size = file_bytes(rows)
         if size is not None and size * EXPANDED <= most:

@@ -77,7 +77,7 @@ class Publication:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
-        self._committed |= self._is_in_place()
+        self._committed = self._committed or self._is_in_place()
         if not self._committed:
             shutil.rmtree(self.root / STAGED / self.run, ignore_errors=True)
             for folder in SHARD_FOLDERS:

@@ -3,6 +3,7 @@
 Attributes come from the mapped catalogue's tables, whole batches at a time; see `schemas.table` for why that is fast.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -50,10 +51,15 @@ class Chunk:
 
     def values(self, name: str) -> npt.NDArray[Any]:
         """[n] a numeric column, or what `told` holds of each click under that name."""
-        if name not in (TOLD.names or ()):
-            return np.asarray(self.table[name].chunk(0).to_numpy(zero_copy_only=False))
+        if name in (TOLD.names or ()):
+            return np.asarray(self._told[name])
+        return np.asarray(self.table[name].chunk(0).to_numpy(zero_copy_only=False))
+
+    @functools.cached_property
+    def _told(self) -> npt.NDArray[Any]:
+        """[n] of TOLD."""
         offsets, data = wire.buffers_of(self.fragments("told"))
-        return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(TOLD)[name]
+        return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].view(TOLD)
 
     def fragments(self, name: str) -> pa.LargeBinaryArray:
         """[n] a binary column."""
