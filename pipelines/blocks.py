@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipelines import history
-from pipelines.grouping import whole_groups
+from pipelines.grouping import whole_users
 from pipelines.plan import Plan, range_of, signed, unsigned
 from pipelines.split import TRAIN
 from pipelines.training_examples import chosen
@@ -31,8 +31,8 @@ Keys = npt.NDArray[np.uint64]
 
 
 def by_user(clicks: DataFrame) -> DataFrame:
-    """Clicks sorted within users, whom Spark's partitions hold whole."""
-    return clicks.sortWithinPartitions("user", "time", "number", "click_key")
+    """Clicks for `grouping.whole_users`, users whole in a partition; no sort where they are kept in that order."""
+    return clicks.sortWithinPartitions("user", "time", "number")
 
 
 def store_boundaries(clicks: DataFrame, plan: Plan, examples: int, work: Path) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def store_boundaries(clicks: DataFrame, plan: Plan, examples: int, work: Path) -
             yield pa.RecordBatch.from_arrays([pa.array([part], pa.int32())], ["part"])
 
     if plan.record.window or plan.examples_per_user:
-        rows = by_user(clicks).select("user", "split", "weight", "click_key")
+        rows = by_user(clicks).select("user", "time", "number", "split", "weight", "click_key")
     else:
         rows = clicks.where("split = 0 and weight > 0").select("click_key")
     parts = (
@@ -112,7 +112,7 @@ def _clicks(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[tuple[int
 
 def _examples(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[tuple[int, Ints, Keys]]:
     """The same of those clicks of sorted users that are examples."""
-    for table in whole_groups(batches, "user", USER_CLICKS):
+    for table in whole_users(batches, USER_CLICKS):
         first, keys = history.first_of_user(table["user"].chunk(0)), table["click_key"].to_numpy()
         able = (table["split"].to_numpy() == TRAIN) & (table["weight"].to_numpy() > 0)
         for epoch in plan.drawn_epochs:
@@ -122,7 +122,7 @@ def _examples(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[tuple[i
 
 def _windows(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[tuple[int, Ints, Keys]]:
     """(epoch, class, order) of the windows of sorted clicks."""
-    for table in whole_groups(batches, "user", USER_CLICKS):
+    for table in whole_users(batches, USER_CLICKS):
         first = history.first_of_user(table["user"].chunk(0))
         train = table["split"].to_numpy() == TRAIN
         for epoch in plan.drawn_epochs:

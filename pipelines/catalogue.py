@@ -83,14 +83,6 @@ def no_usable_item(where: str, read: int) -> DataError:
     return DataError(f"{where}: no usable item ({read} rows read); the catalogue would be empty")
 
 
-def no_training_click(validation: int, test: int) -> DataError:
-    """The error of a split that leaves nothing to train on."""
-    return DataError(
-        f"split: no training click is left ({validation} for validation, {test} for test); "
-        "move split.validation_from and test_from to a later time"
-    )
-
-
 def hash_of_limits(limits: Iterable[Ints]) -> str:
     """A hash of when items can be had."""
     found = hashlib.blake2b(digest_size=8)

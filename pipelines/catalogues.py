@@ -20,6 +20,7 @@ from pipelines.plan import Plan
 from pipelines.publication import Publication
 from pipelines.tallies import Cells
 from samplers.same_attribute import Groups
+from schemas.errors import DataError
 from schemas.manifest import Split, StoredFile
 from schemas.record import Field
 
@@ -30,11 +31,26 @@ Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class ClickCounts:
-    """Clicks of each split and a hash of all. by_number: training clicks by item number, for `Items.catalogue`."""
+    """Clicks of each split; rows, earliest and latest time and a hash of all, weight or not; None where there are none.
+
+    by_number: training clicks by item number, for `Items.catalogue`.
+    """
 
     totals: tuple[int, int, int]
+    rows: int
+    earliest: int | None
+    latest: int | None
     hash: str
     by_number: Any
+
+    def check(self) -> None:
+        """Raises a DataError where no click is left to train on."""
+        train, validation, test = self.totals
+        if not train:
+            raise DataError(
+                f"split: no training click is left ({validation} for validation, {test} for test); "
+                "move split.validation_from and test_from to a later time"
+            )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ the clicks of one user, a few hundred for the clicks of one block.
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,6 +29,26 @@ def whole_groups(batches: Iterable[pa.RecordBatch], column: str, rows: int) -> I
                 pending, held = [], 0
     if pending:
         yield pa.Table.from_batches(pending).combine_chunks()
+
+
+def whole_users(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same of clicks by user, time, number and click_key, from batches sorted by the first three of them.
+
+    Few clicks are alike in those three, so that Spark need not sort all of them once more to tell such ones apart.
+    """
+    return map(_alike_in_order, whole_groups(batches, "user", rows))
+
+
+def _alike_in_order(clicks: pa.Table) -> pa.Table:
+    user, key = clicks["user"].chunk(0), clicks["click_key"].to_numpy()
+    alike = np.ones(max(len(key) - 1, 0), bool)
+    for name in ("time", "number"):
+        alike &= np.diff(clicks[name].to_numpy()) == 0
+    if not (alike & (key[1:] < key[:-1])).any():
+        return clicks
+    alike &= pc.equal(user.slice(1), user.slice(0, len(user) - 1)).to_numpy(zero_copy_only=False)
+    group = np.concatenate([[0], np.cumsum(~alike)])
+    return clicks.take(pa.array(np.lexsort((key, group)))).combine_chunks()
 
 
 def _end_of_group(last: pa.Scalar, values: pa.Array) -> int:

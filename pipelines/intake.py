@@ -1,7 +1,7 @@
 """What a job takes in: an input's rows, marked where they cannot be used, counted by reason.
 
 The job and its dry run take in clicks and users through here, so that the one announces what the other does. Each costs
-a pass over its input to count the reasons.
+a pass over its input to count the reasons; clicks do without where a later pass shows that every row could be used.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pyspark.storagelevel import StorageLevel
 
 from pipelines import given, inputs, listed, mined
 from pipelines import users as user_side
+from pipelines.catalogues import ClickCounts
 from pipelines.config import Clicks, Config, ImpressionTable
 from pipelines.duration import in_unit
 from pipelines.given import Keys, Lists
@@ -70,7 +71,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class ClickIntake(Intake):
-    """Clicks; earliest and latest: of the usable ones, None where there are none. counted: see `time_is_counted`."""
+    """Clicks that were counted; earliest and latest: times of the usable ones, None where there are none."""
 
     source: Clicks
     counted: bool
@@ -89,30 +90,66 @@ class ClickIntake(Intake):
             raise DataError(f"clicks: none of {self.read} rows can be used: {reasons}")
         return inputs.time_unit(self.source, self.counted, self.earliest, self.latest)
 
-    def split(self, config: Config, beside: Beside | None = None) -> DataFrame:
+
+@dataclass(frozen=True)
+class MarkedClicks:
+    """Clicks with a `reason` where they cannot be used, not counted yet. given: as they were read."""
+
+    rows: DataFrame
+    given: DataFrame
+    source: Clicks
+    within: Period | None
+
+    def counted(self, usable: ClickCounts | None = None) -> ClickIntake:
+        """How many there are and can be used, by a pass over them.
+
+        usable: what is known of the usable ones already. If they are all there are, no pass is needed.
+
+        Raises:
+          DataError: there is none.
+        """
+        counted = inputs.time_is_counted(self.given, self.source)
+        if usable is not None and self.within is None and usable.rows == self.given.count() > 0:
+            return ClickIntake(self.rows, usable.rows, {}, self.source, counted, usable.earliest, usable.latest)
+        found = self.rows.groupBy("reason").agg(
+            F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
+        )
+        by_reason = {row.reason: row for row in found.collect()}
+        read = sum(row.rows for row in by_reason.values())
+        if not read:
+            passing = " that pass clicks.filter" if self.source.filter else ""
+            passing += " of the days that --date reads" if self.within is not None else ""
+            raise DataError(f"clicks: {self.source.path!r} has no rows{passing}")
+        reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
+        times = by_reason.get(None, {"first": None, "last": None})
+        return ClickIntake(self.rows, read, reasons, self.source, counted, times["first"], times["last"])
+
+    def split(self, config: Config, unit: str = "", beside: Beside | None = None) -> DataFrame:
         """The usable clicks with their split and key, sorted within users; persisted, so the caller lets go of it.
 
-        beside: what gives lists of items; without it there are none.
+        unit: of their times, for a split by time and for what stands beside. beside: what gives lists of items; without
+        it there are none.
         """
         lists, weighted = Lists() if beside is None else beside.lists, config.clicks.weight is not None
         ids = [listed.IDS, *(["given_ids"] if lists.column else [])]
         there = [name for name in ("session", *ids) if name in self.rows.columns]
-        clicks, others = self.usable.select("user", "number", "time", "weight", *there), list[DataFrame]()
+        usable = self.rows.where("reason is null")
+        clicks, others = usable.select("user", "number", "time", "weight", *there), list[DataFrame]()
         if beside is not None:
             clicks = listed.numbered(clicks, beside.keys)
             if lists.column:
                 clicks = given.numbered(clicks, "given_ids", "given_column", beside.keys)
             if beside.impressions is not None:
-                others.append(beside.impressions.beside(self.time_unit))
+                others.append(beside.impressions.beside(unit))
             if lists.mined is not None:
-                others.append(mined.rows(lists.mined, clicks, beside.numbers, self.time_unit, beside.keys))
+                others.append(mined.rows(lists.mined, clicks, beside.numbers, unit, beside.keys))
         if others:
             rows = given.together(clicks, others)
-            together = with_split(rows, config.split, self.time_unit, weighted, apart=("kind",))
-            window = in_unit(lists.impressions[0], self.time_unit) if lists.impressions else 0
+            together = with_split(rows, config.split, unit, weighted, apart=("kind",))
+            window = in_unit(lists.impressions[0], unit) if lists.impressions else 0
             kept = given.matched(together.drop("occurrence"), lists, window)
         else:
-            kept = with_split(clicks, config.split, self.time_unit, weighted).drop("occurrence")
+            kept = with_split(clicks, config.split, unit, weighted).drop("occurrence")
         return kept.persist(StorageLevel.MEMORY_AND_DISK)
 
 
@@ -147,29 +184,18 @@ def impressions(
     )
 
 
-def clicks(spark: SparkSession, source: Clicks, numbers: DataFrame, within: Period | None = None) -> ClickIntake:
+def clicks(spark: SparkSession, source: Clicks, numbers: DataFrame, within: Period | None = None) -> MarkedClicks:
     """Every click, checked; `numbers` maps item keys to numbers. within: the days that are read, None for all.
 
     Raises:
-      DataError: there is none, or a column is missing or of the wrong type.
+      DataError: a column is missing or of the wrong type.
     """
     rows = inputs.read(spark, source, "clicks")
-    checked, counted = inputs.checked_clicks(rows, source, numbers), inputs.time_is_counted(rows, source)
+    checked = inputs.checked_clicks(rows, source, numbers)
     if within is not None:
+        counted = inputs.time_is_counted(rows, source)
         checked = within.kept(checked, source.time_unit if counted else "microseconds")
-    found = checked.groupBy("reason").agg(
-        F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last"),
-        hashed(checked).alias("hash"),
-    )  # fmt: skip
-    by_reason = {row.reason: row for row in found.collect()}
-    read = sum(row.rows for row in by_reason.values())
-    if not read:
-        passing = " that pass clicks.filter" if source.filter else ""
-        passing += " of the days that --date reads" if within is not None else ""
-        raise DataError(f"clicks: {source.path!r} has no rows{passing}")
-    reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
-    usable = by_reason.get(None, {"first": None, "last": None})
-    return ClickIntake(checked, read, reasons, source, counted, usable["first"], usable["last"])
+    return MarkedClicks(checked, rows, source, within)
 
 
 def hashed(rows: DataFrame) -> Column:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from pipelines import (
     appending,
+    batches,
     blocks,
     given,
     inputs,
@@ -31,11 +32,11 @@ from pipelines import (
     users,
 )
 from pipelines.assembly import assembled, plan_for, stored_vocabularies
-from pipelines.catalogues import Items
+from pipelines.catalogues import ClickCounts, Items
 from pipelines.config import Config
 from pipelines.given import Keys, Lists
 from pipelines.inheritance import Inherited
-from pipelines.intake import Beside, ClickIntake
+from pipelines.intake import Beside, ClickIntake, MarkedClicks
 from pipelines.item_source import source_of
 from pipelines.mapped import MappedItems
 from pipelines.partitioned import PartitionedItems
@@ -70,10 +71,7 @@ def run(
             step.result = f"{items.usable:,} usable of {items.read:,}; {items.kept.told}"
             step.fields = {"usable": items.usable, "read": items.read}
         with progress.step("clicks", "reading and splitting clicks") as step:
-            clicks = read_clicks(spark, config, items, publication, used)
-            kept.callback(clicks.unpersist)
-            counts = items.counted(clicks)
-            used.hashes["clicks"] = counts.hash
+            clicks, counts = read_clicks(spark, config, items, publication, used, kept)
             clicks, used.given = given.counted(clicks, Lists.of(config))
             clicks, excluded_lists = listed.counted(clicks)
             used.given |= excluded_lists
@@ -137,14 +135,32 @@ def read_items(
     return MappedItems.of(spark, config, rows, kept, publication, used, inherited)
 
 
-def read_clicks(spark: SparkSession, config: Config, items: Items, publication: Publication, used: Used) -> DataFrame:
-    """Usable clicks with their split and key, sorted within users and kept for the steps to come."""
-    taken = intake.clicks(spark, config.clicks, numbers_of(spark, items, publication), Period.of(config))
+def read_clicks(
+    spark: SparkSession, config: Config, items: Items, publication: Publication, used: Used, kept: ExitStack
+) -> tuple[DataFrame, ClickCounts]:
+    """(usable clicks with their split and key, sorted within users and kept for the steps to come; their counts)."""
+    numbers = numbers_of(spark, items, publication)
+    marked, taken = intake.clicks(spark, config.clicks, numbers, Period.of(config)), None
+    lists = Lists.of(config).columns or config.clicks.exclude is not None
+    if lists or config.split.kind == "time":  # they go by the unit of times, which only a pass over the clicks tells
+        taken = marked.counted()
+        account_clicks(used, taken, publication)
+    clicks = marked.split(config, used.time_unit, beside(spark, config, items, numbers, marked, publication, used))
+    kept.callback(clicks.unpersist)
+    counts = items.counted(clicks)
+    if taken is None:
+        account_clicks(used, marked.counted(counts), publication)
+    counts.check()
+    used.hashes["clicks"] = counts.hash
+    return clicks, counts
+
+
+def account_clicks(used: Used, taken: ClickIntake, publication: Publication) -> None:
+    """Counts the clicks, and stores those that are rejected; an error where there are too many, or none can be used."""
     rejects.account(used, "clicks", taken.read, taken.reasons, taken.rejected, publication)
     if "unknown_item" in taken.reasons:
         used.unmatched_items = taken.rejected.where("reason = 'unknown_item'").select("key").distinct().count()
     used.time_unit = taken.time_unit
-    return taken.split(config, beside(spark, config, items, taken, publication, used))
 
 
 def numbers_of(spark: SparkSession, items: Items, publication: Publication) -> DataFrame:
@@ -153,14 +169,14 @@ def numbers_of(spark: SparkSession, items: Items, publication: Publication) -> D
 
 
 def beside(
-    spark: SparkSession, config: Config, items: Items, clicks: ClickIntake, publication: Publication, used: Used
-) -> Beside | None:
+    spark: SparkSession, config: Config, items: Items, numbers: DataFrame, clicks: MarkedClicks,
+    publication: Publication, used: Used,
+) -> Beside | None:  # fmt: skip
     """What lists of items come from; None where the proposal draws from none and clicks exclude none."""
-    lists, keys = Lists.of(config), publication.work / "keys.arrow"
+    lists, keys, shown = Lists.of(config), publication.work / "keys.arrow", None
     if not lists.columns and config.clicks.exclude is None:
         return None
     items.store_keys(keys)
-    numbers, shown = numbers_of(spark, items, publication), None
     if lists.impressions is not None and config.impressions is not None:
         shown = intake.impressions(spark, config.impressions, numbers, clicks.rows)
         rejects.account(used, "impressions", shown.read, shown.reasons, shown.rejected, publication)
@@ -196,6 +212,9 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     source = source_of(plan)
     draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
     drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
+    # A record of a single click has its place from its order, and Spark sorts by one column in a third of the time.
     order = [name for name in ("place", "order", "position") if name in drawn.columns]
+    order = ["order"] if plan.record.layout == "row" else order
     ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*order)
-    return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()
+    with batches.of_rows(clicks.sparkSession, batches.row_bytes(plan, clicks)):
+        return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()

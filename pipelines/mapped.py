@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -85,9 +86,7 @@ class MappedItems:
 
     def counted(self, clicks: DataFrame) -> ClickCounts:
         """Counts by item, and what they sum to."""
-        counts, hash_ = count_clicks(clicks, self.checked)
-        train, validation, test = counts.sum(axis=1).tolist()
-        return ClickCounts((train, validation, test), hash_, counts[0])
+        return count_clicks(clicks, self.usable)[1]
 
     def catalogue(self, clicks: DataFrame, counts: ClickCounts, unit: str) -> "MappedCatalogue":
         """The finished catalogue; unit: of the clicks' times."""
@@ -168,23 +167,26 @@ class MappedCatalogue:
         return Split.of([Shard(writer.path, writer.bytes, writer.crc32c, writer.records)]), writer.digest
 
 
-def count_clicks(clicks: DataFrame, items: CheckedItems) -> tuple[npt.NDArray[np.int64], str]:
-    """([3, items by number] clicks of each split, a hash of all that stands in and beside the clicks).
+def count_clicks(clicks: DataFrame, items: int) -> tuple[npt.NDArray[np.int64], ClickCounts]:
+    """([3, items by number] clicks of each split, and what they sum to).
 
     Held-out clicks of weight 0 have no record and are not counted.
-
-    Raises:
-      DataError: none is left to train on.
     """
     own = [(F.col("split") == n) & ((F.col("weight") > 0) | F.lit(n == 0)) for n in range(len(SPLITS))]
     counted = [F.count_if(condition).alias(name) for condition, name in zip(own, SPLITS, strict=True)]
-    found = clicks.groupBy("number").agg(*counted, intake.hashed(clicks).alias("hash")).toArrow()
-    counts = np.zeros((len(SPLITS), items.table.num_rows), np.int64)
+    times = [F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")]
+    found = clicks.groupBy("number").agg(*counted, *times, intake.hashed(clicks).alias("hash")).toArrow()
+    counts = np.zeros((len(SPLITS), items), np.int64)
     for split, name in enumerate(SPLITS):
         counts[split, found["number"].to_numpy()] = found[name].to_numpy()
-    if not counts[0].any():
-        raise catalogue.no_training_click(int(counts[1].sum()), int(counts[2].sum()))
-    return counts, f"{sum(found['hash'].to_pylist()):x}"
+    train, validation, test = counts.sum(axis=1).tolist()
+    hash_ = f"{sum(found['hash'].to_pylist()):x}"
+    rows, first, last = (
+        pc.sum(found["rows"]).as_py() or 0,
+        pc.min(found["first"]).as_py(),
+        pc.max(found["last"]).as_py(),
+    )
+    return counts, ClickCounts((train, validation, test), rows, first, last, hash_, counts[0])
 
 
 def with_frequencies(

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines import encoding, exclusion, history, hits, mapped_files
 from pipelines.blocks import USER_CLICKS, placed
 from pipelines.encoding import Fragments
-from pipelines.grouping import whole_groups
+from pipelines.grouping import whole_users
 from pipelines.history import Ranges
 from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.parts import Ledger, composition, lists_of
@@ -85,7 +85,7 @@ def with_negatives(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa
     source = source_of(plan)
     ledger = Ledger.of(plan, source.catalogue)
     expected = np.zeros(ledger.expected_size)
-    for table in whole_groups(batches, "user", USER_CLICKS):
+    for table in whole_users(batches, USER_CLICKS):
         users = _UserClicks(table, plan, source.met_by(table))
         for step in users.steps():
             yield users.emitted(*step)

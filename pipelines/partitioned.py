@@ -151,14 +151,15 @@ class PartitionedItems:
         """Counts by item, which stay in files, and what they sum to."""
         own = [(F.col("split") == n) & ((F.col("weight") > 0) | F.lit(n == 0)) for n in range(len(SPLITS))]
         columns = [F.count_if(condition).alias(name) for condition, name in zip(own, SPLITS, strict=True)]
+        columns += [F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")]
         path = str(self.work / "counts.parquet")
         clicks.groupBy("number").agg(*columns, intake.hashed(clicks).alias("hash")).write.parquet(path)
         counts = self.spark.read.parquet(path)
-        total = counts.agg(*[F.sum(name) for name in SPLITS], F.sum(F.col("hash").cast("decimal(38,0)"))).collect()[0]
-        train, validation, test = (int(total[n] or 0) for n in range(len(SPLITS)))
-        if not train:
-            raise catalogue.no_training_click(validation, test)
-        return ClickCounts((train, validation, test), f"{int(total[3]):x}", counts.select("number", "train"))
+        hash_ = F.sum(F.col("hash").cast("decimal(38,0)"))
+        total = counts.agg(*map(F.sum, (*SPLITS, "rows")), F.min("first"), F.max("last"), hash_).collect()[0]
+        train, validation, test, rows = (int(total[n] or 0) for n in range(4))
+        by_number = counts.select("number", "train")
+        return ClickCounts((train, validation, test), rows, total[4], total[5], f"{int(total[6] or 0):x}", by_number)
 
     def catalogue(self, _clicks: DataFrame, counts: ClickCounts, _unit: str) -> "PartitionedCatalogue":
         """The finished catalogue."""

@@ -14,6 +14,11 @@ import click  # noqa: E402
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from pipelines import early  # noqa: E402
+
+early.prefer_installed()
+early.wake_jvm()
+
 from pipelines.commands import Command, log_option, progress_option, reporting_errors  # noqa: E402
 from pipelines.config import Config  # noqa: E402
 from pipelines.days import for_date  # noqa: E402

@@ -4,11 +4,15 @@ A worker of its own would take a second for pandas, pyarrow and numpy, each of t
 local sessions are told of this module (pipelines/session.py): a cluster ships our code to workers, not to their daemon.
 """
 
-import pyspark.worker  # noqa: F401 - loaded for the workers to come
-from pyspark.daemon import manager
+from pipelines import early
 
-import pipelines.negatives
-import pipelines.records  # noqa: F401
+early.prefer_installed()
+
+import pyspark.worker  # noqa: E402, F401 - loaded for the workers to come
+from pyspark.daemon import manager  # noqa: E402
+
+import pipelines.negatives  # noqa: E402
+import pipelines.records  # noqa: E402, F401
 
 if __name__ == "__main__":
     manager()

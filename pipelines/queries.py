@@ -24,7 +24,7 @@ from pipelines.blocks import USER_CLICKS, by_user
 from pipelines.catalogue import CheckedItems
 from pipelines.commands import reporting_errors
 from pipelines.config import Config
-from pipelines.grouping import whole_groups
+from pipelines.grouping import whole_users
 from pipelines.history import Ranges
 from pipelines.period import Period
 from pipelines.progress import Progress
@@ -74,7 +74,7 @@ def run(spark: SparkSession, dataset: Dataset, output: str, overwrite: bool = Fa
         index = folder / "_work" / "index.arrow"
         mapped_files.store(index, pa.table({"index": index_of_number(dataset, items)}))
         numbers = spark.createDataFrame(items.numbers)
-        taken = intake.clicks(spark, config.clicks, numbers, Period.of(config))
+        taken = intake.clicks(spark, config.clicks, numbers, Period.of(config)).counted()
         usable = taken.usable.select("user", F.col("key").alias("item"), "number", "time", "weight")
         clicks = with_split(usable, config.split, taken.time_unit, config.clicks.weight is not None)
         found = queries(_with_features(spark, config, clicks), config, str(index))
@@ -134,7 +134,7 @@ def queries(clicks: DataFrame, config: Config, index: str) -> DataFrame:
 
     def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         by_number = mapped_files.mapped(index)["index"].to_numpy()
-        for table in whole_groups(batches, "user", USER_CLICKS):
+        for table in whole_users(batches, USER_CLICKS):
             item = by_number[table["number"].to_numpy()]
             known = history.ranges(table["user"].chunk(0), table["time"].to_numpy(), ties).latest(length)
             rows = np.flatnonzero(table["split"].to_numpy() == TRAIN)

@@ -15,7 +15,7 @@ import threading
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from pipelines import engine
+from pipelines import batches, engine
 from schemas import errors
 from schemas.errors import EnvironmentProblem, ProjectError
 
@@ -34,8 +34,7 @@ _DEFAULTS = {"spark.python.sql.dataFrameDebugging.enabled": "false"}
 # it cannot know that a Python task relies on them.
 _REQUIRED = {
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
-    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),  # rows of a partitioned catalogue's answers are large
+    **batches.LIMITS,
     "spark.sql.adaptive.skewJoin.enabled": "false",
     "spark.sql.adaptive.localShuffleReader.enabled": "false",
 }

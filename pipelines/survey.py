@@ -82,7 +82,8 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
     items = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
     reasons = {"items": dict(Counter(items.rejected["reason"].to_pylist()))}
     numbers, lists, beside = spark.createDataFrame(items.numbers), Lists.of(config), None
-    taken = intake.clicks(spark, config.clicks, numbers, Period.of(config))
+    marked = intake.clicks(spark, config.clicks, numbers, Period.of(config))
+    taken = marked.counted()
     read, reasons["clicks"] = {"items": items.read, "clicks": taken.read}, taken.reasons
     if lists.columns or config.clicks.exclude is not None:
         shown = None
@@ -90,11 +91,12 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
             shown = intake.impressions(spark, config.impressions, numbers, taken.rows)
             read["impressions"], reasons["impressions"] = shown.read, shown.reasons
         beside = Beside(lists, numbers, Keys(sent=items.numbers["key"].combine_chunks()), shown)
-    clicks = taken.split(config, beside)
+    clicks = marked.split(config, taken.time_unit, beside)
     items = items.in_unit(taken.time_unit, config.clicks.time_unit == "auto")
     with ExitStack() as kept:
         kept.callback(clicks.unpersist)
-        counts, _ = mapped.count_clicks(clicks, items)
+        counts, sums = mapped.count_clicks(clicks, items.table.num_rows)
+        sums.check()
         clicks, _ = given.counted(clicks, lists)
         examples = training_examples.counted(clicks, config, int(counts[0].sum()))
         counted, _ = catalogue.build(items, counts[0], config.features, Inherited.of(config))

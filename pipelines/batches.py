@@ -1,0 +1,53 @@
+"""How many rows Spark hands to Python at a time: as many as are worth an Arrow batch, and no more than a task can hold.
+
+Spark can go by rows and by bytes. For the bytes it adds up a whole batch after each row, which takes it as long as the
+row itself; where rows are known to be small, the number of rows is limit enough.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyspark.sql import types as T
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from pipelines.plan import Plan
+
+ROWS, BYTES = 20_000, 64 << 20
+_ROWS, _BYTES = "spark.sql.execution.arrow.maxRecordsPerBatch", "spark.sql.execution.arrow.maxBytesPerBatch"
+LIMITS = {_ROWS: str(ROWS), _BYTES: str(BYTES)}  # of a session
+_ANY = str((1 << 31) - 1)  # bytes that Spark takes for no limit
+_PLAIN = 64  # bytes that a number or a text takes; a batch of longer texts is larger by so much
+_NUMBERS = 12  # columns of a click that is drawn for, beside its lists
+
+
+def row_bytes(plan: "Plan", clicks: "DataFrame") -> int | None:
+    """Bytes of a click on its way through the tasks that draw and write; None where only the data tell.
+
+    Which they do where what a user knows travels with a click, or lists that came with it.
+    """
+    record = plan.record
+    known = plan.held_out or plan.in_batch > 0 or record.per == "block" or plan.partitions > 0
+    lists = any(isinstance(field.dataType, T.ArrayType | T.BinaryType) for field in clicks.schema.fields)
+    widths = [field.width for field in record.user if field.width is not None]
+    if known or lists or len(widths) < len(record.user):
+        return None
+    candidates = 2 * (1 + record.negatives)  # and a log_q of each
+    return _PLAIN * (_NUMBERS + len(clicks.columns)) + 4 * (candidates + record.history_length) + 10 * sum(widths)
+
+
+@contextmanager
+def of_rows(spark: "SparkSession", row_bytes: int | None) -> Iterator[None]:
+    """Inside, batches are of so many rows as rows of so many bytes may be; None: of the session's limits."""
+    if row_bytes is None:
+        yield
+        return
+    spark.conf.set(_ROWS, str(max(1, min(ROWS, BYTES // row_bytes))))
+    spark.conf.set(_BYTES, _ANY)
+    try:
+        yield
+    finally:
+        for key, value in LIMITS.items():
+            spark.conf.set(key, value)
