@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a task needs no pydantic
 Ints = npt.NDArray[np.int64]
 
 OUT_OF_VOCABULARY = "[OOV]"
+_WHOLE = r"\A(0|-?[1-9][0-9]*)\z"
 
 
 @dataclass(frozen=True)
@@ -107,22 +108,24 @@ def vocabulary(spec: "Vocabulary", frequencies: pa.Table, before: Sequence[str] 
 
     before: the vocabulary to go on from, whose values keep their indices; new ones follow, as far as `max_size` allows.
     """
-    values = frequencies["value"].to_pylist()
-    weights = frequencies["weight"].to_pylist()
-    whole = all(_is_whole(value) for value in values)
     start = list(before) or [OUT_OF_VOCABULARY]
-    known = set(start[1:])
-    ranked = sorted(
-        (-weight, int(value) if whole else value, value)
-        for value, weight in zip(values, weights, strict=True)
-        if weight >= spec.min_count and value not in known
-    )
+    value = frequencies["value"].cast(pa.large_string())
+    whole = pc.all(pc.match_substring_regex(value, _WHOLE), min_count=0).as_py()
+    # Numbers of any size: the longer text is the further from 0, and those of one length and sign compare as texts.
+    minus = pc.and_(pc.starts_with(value, "-"), whole)
+    length = pc.binary_length(value).cast(pa.int64())
+    table = pa.table({
+        "value": value,
+        "weight": frequencies["weight"],
+        "length": pc.if_else(minus, pc.negate(length), length) if whole else pa.repeat(0, len(value)),
+        "above": pc.if_else(minus, "", value),
+        "below": pc.if_else(minus, value, ""),
+    })  # fmt: skip
+    known = pc.is_in(value, value_set=pa.array(start[1:], value.type))
+    table = table.filter(pc.and_(pc.invert(known), pc.greater_equal(table["weight"], spec.min_count)))
+    order = [("weight", "descending"), ("length", "ascending"), ("above", "ascending"), ("below", "descending")]
     room = None if spec.max_size is None else max(0, 1 + spec.max_size - len(start))
-    return [*start, *(value for _, _, value in ranked[:room])]
-
-
-def _is_whole(value: str) -> bool:
-    return value.lstrip("-").isdecimal() and value.isascii() and str(int(value)) == value if value.strip("-") else False
+    return [*start, *table.sort_by(order)["value"].slice(0, room).to_pylist()]
 
 
 def numbers(column: pa.Array) -> npt.NDArray[np.float64]:

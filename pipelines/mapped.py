@@ -60,7 +60,7 @@ class MappedItems:
         checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
         reasons = Counter(checked.rejected["reason"].to_pylist())
         # The schema is told, as Spark Connect cannot take it from a table without rows.
-        rejected = spark.createDataFrame(checked.rejected, "reason string, row string")
+        rejected = spark.createDataFrame(checked.rejected, "reason string, row string") if reasons else rows
         rejects.account(used, "items", checked.read, reasons, rejected, publication)
         pq.write_table(checked.numbers, publication.work / "numbers.parquet")
         return cls(checked, config, kept, before)
@@ -158,8 +158,8 @@ class MappedCatalogue:
             if plan.record.frequency:
                 payloads["item.frequency"] = wire.float_fragments(items.frequencies[rows].astype(np.float32))
             for key in ("key", "title"):
-                texts = items.table[key].chunk(0).slice(begin, len(rows)).to_pylist()
-                payloads[f"item.{key}"] = wire.bytes_fragments([(text or "").encode() for text in texts])
+                texts = items.table[key].chunk(0).slice(begin, len(rows))
+                payloads[f"item.{key}"] = wire.bytes_fragments(pc.fill_null(texts, ""))
             for field in items.fields:
                 payloads[f"item.{field.name}"] = items.fragments(field).values.take(pa.array(rows))
             writer.write(codec.encode(columns, payloads))

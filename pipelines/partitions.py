@@ -226,9 +226,7 @@ def written_items(plan: Plan, partitions: Partitions, number: int) -> dict[str, 
             index = int(partitions.first[number]) + begin + np.arange(count)
             payloads = {"item.index": wire.int_fragments(index), "item.count": wire.int_fragments(some["count"])}
             for key in ("key", "title"):
-                payloads[f"item.{key}"] = wire.bytes_fragments(
-                    [(text or "").encode() for text in some[key].to_pylist()]
-                )
+                payloads[f"item.{key}"] = wire.bytes_fragments(pc.fill_null(some[key].combine_chunks(), ""))
             for place, piece in enumerate(names):
                 if not piece.endswith(".lengths"):
                     own = place + len(names) * np.arange(count)

@@ -5,6 +5,7 @@ import sys
 
 sys.path[:] = [path for path in sys.path if not path.rstrip("/").endswith("/pipelines")]
 
+import contextlib  # noqa: E402
 import datetime as dt  # noqa: E402
 import importlib  # noqa: E402
 import threading  # noqa: E402
@@ -78,7 +79,7 @@ def main(
             outputs.publication(config.output, overwrite).check_free()
         progress = Progress(log=log, shown=shown)
         # The JVM starts in a process of its own: what the job needs is loaded meanwhile.
-        threading.Thread(target=importlib.import_module, args=["pipelines.job"], daemon=True).start()
+        threading.Thread(target=_load, daemon=True).start()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(redaction.text(f"prebatch {config.output.path}"))
         from pipelines import dry_run as estimate
@@ -97,6 +98,13 @@ def main(
             return
         click.echo(summary.table(dataset.manifest))
         click.echo(f"dataset: {dataset.uri}\nreport:  {page}")
+
+
+def _load() -> None:
+    """Imports what Spark would stop for: our own, and what PySpark imports once it is asked for something."""
+    for name in ("pyspark.testing.utils", "pandas", "pipelines.job", "pipelines.summary", "pipelines.report"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class _Builder:
         starts = np.arange(len(chunk) + 1)
         payloads = self._clicks(chunk, starts) | self._users(chunk, starts, columns) | self._histories(chunk)
         payloads |= self._items(chunk.values("positive"), np.arange(len(chunk) + 1))
-        payloads["user.key"] = wire.bytes_fragments([key.encode() for key in chunk.table["user"].to_pylist()])
+        payloads["user.key"] = wire.bytes_fragments(chunk.table["user"].combine_chunks())
         (items, offsets), (known, of_known) = chunk.lists("history"), chunk.lists("known")
         payloads["history.index"] = wire.regrouped(wire.int_fragments(self.catalogue.indices(items)), offsets)
         payloads["exclude.index"] = wire.regrouped(wire.int_fragments(known), of_known)

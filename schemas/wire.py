@@ -107,11 +107,11 @@ def float_fragments(values: npt.ArrayLike, width: int = 1) -> pa.LargeBinaryArra
     return binary_array(numbers, np.arange(0, numbers.nbytes + 1, 4 * width, dtype=np.int64))
 
 
-def bytes_fragments(values: Sequence[bytes]) -> pa.LargeBinaryArray:
-    """One fragment a value of a BytesList: its own tag and length, then the bytes."""
-    pieces = [b"\x0a" + varint(len(value)) + value for value in values]
-    sizes = np.fromiter((len(piece) for piece in pieces), np.int64, len(pieces))
-    return binary_array(b"".join(pieces), _offsets(sizes))
+def bytes_fragments(values: Sequence[bytes] | pa.Array) -> pa.LargeBinaryArray:
+    """One fragment a value of a BytesList: its own tag and length, then the bytes, of texts in UTF-8; none is null."""
+    octets = (values if isinstance(values, pa.Array) else pa.array(values, pa.large_binary())).cast(pa.large_binary())
+    tag, nothing = (pa.scalar(text, pa.large_binary()) for text in (b"\x0a", b""))
+    return pc.binary_join_element_wise(tag, int_fragments(lengths_of(octets)), octets, nothing)
 
 
 def regrouped(fragments: pa.LargeBinaryArray, starts: Ints) -> pa.LargeBinaryArray:
