@@ -5,9 +5,11 @@ else in this folder goes by DataFrames, which both have, so that a job runs on e
 Where Spark does not tell, the answers here are "nothing is known", never an error: a job is not worth less for it.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyspark.errors import PySparkException
 from pyspark.sql.utils import is_remote
@@ -15,6 +17,7 @@ from pyspark.sql.utils import is_remote
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+Result = TypeVar("Result")
 Tasks = Callable[[], tuple[int, int]]
 _DESCRIPTION = "spark.job.description"
 
@@ -48,6 +51,24 @@ def named_jobs(spark: "SparkSession", name: str, description: str) -> Iterator[N
     finally:
         with suppress(Py4JError, OSError):  # an engine that died inside has nothing to forget
             context.setLocalProperty(_DESCRIPTION, None)  # type: ignore[arg-type]
+
+
+def meanwhile(spark: "SparkSession", name: str, description: str, work: Callable[[], Result]) -> Callable[[], Result]:
+    """Has another thread do what `named_jobs` starts; the answer waits for it, and gives its result or its error.
+
+    What ends this process does not wait for it.
+    """
+    found: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            with named_jobs(spark, name, description):
+                found.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is the asking thread's
+            found.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return found.result
 
 
 def is_local(spark: "SparkSession") -> bool:

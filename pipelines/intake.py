@@ -100,16 +100,16 @@ class MarkedClicks:
     source: Clicks
     within: Period | None
 
-    def counted(self, usable: ClickCounts | None = None) -> ClickIntake:
+    def counted(self, usable: ClickCounts | None = None, read: int = -1) -> ClickIntake:
         """How many there are and can be used, by a pass over them.
 
-        usable: what is known of the usable ones already. If they are all there are, no pass is needed.
+        usable: what is known of the usable ones already. If they are all that were `read`, no pass is needed.
 
         Raises:
           DataError: there is none.
         """
         counted = inputs.time_is_counted(self.given, self.source)
-        if usable is not None and self.within is None and usable.rows == self.given.count() > 0:
+        if usable is not None and self.within is None and usable.rows == read > 0:
             return ClickIntake(self.rows, usable.rows, {}, self.source, counted, usable.earliest, usable.latest)
         found = self.rows.groupBy("reason").agg(
             F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")

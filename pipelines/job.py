@@ -19,6 +19,7 @@ from pipelines import (
     appending,
     batches,
     blocks,
+    engine,
     given,
     inputs,
     intake,
@@ -78,15 +79,17 @@ def run(
             taken = training_examples.counted(clicks, config, counts.totals[0])
             step.result = ", ".join(f"{name} {counts.totals[split]:,}" for split, name in enumerate(SPLITS))
             step.fields = {name: int(counts.totals[split]) for split, name in enumerate(SPLITS)}
+        users_read = engine.meanwhile(
+            spark, "users", "reading users, building vocabularies",
+            lambda: with_user_features(spark, config, clicks, publication, used, kept, inherited),
+        )  # fmt: skip
         with progress.step("catalogue", "encoding items") as step:
             catalogue = items.catalogue(clicks, counts, used.time_unit)
-            used.hashes["availability"] = catalogue.limits
             step.result = f"{catalogue.figures.clicked:,} items clicked"
             step.fields = {"items": catalogue.figures.items, "clicked": catalogue.figures.clicked}
         with progress.step("users", "reading users, building vocabularies"):
-            clicks, user_fields, user_vocabularies = with_user_features(
-                spark, config, clicks, publication, used, kept, inherited
-            )
+            clicks, user_fields, user_vocabularies = users_read()
+            used.hashes["availability"] = catalogue.limits
         with progress.step("plan", "writing items, sharing the catalogue, placing blocks"):
             plan = plan_for(config, publication, catalogue, user_fields, user_vocabularies, used.time_unit, epoch_from)
             vocabularies = stored_vocabularies(publication, user_vocabularies) | catalogue.vocabularies(publication)
@@ -147,9 +150,10 @@ def read_clicks(
         account_clicks(used, taken, publication)
     clicks = marked.split(config, used.time_unit, beside(spark, config, items, numbers, marked, publication, used))
     kept.callback(clicks.unpersist)
+    read = engine.meanwhile(spark, "clicks", "counting clicks", marked.given.count) if taken is None else None
     counts = items.counted(clicks)
-    if taken is None:
-        account_clicks(used, marked.counted(counts), publication)
+    if read is not None:  # no pass over the clicks for what cannot be used, where nothing is missing
+        account_clicks(used, marked.counted(counts, read()), publication)
     counts.check()
     used.hashes["clicks"] = counts.hash
     return clicks, counts
