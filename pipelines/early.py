@@ -1,4 +1,4 @@
-"""What is done before anything else is loaded, so that a small job does not wait for it later. Imports no PySpark.
+"""What is done before anything else is loaded, so that a small job does not wait for it later.
 
 spark-submit puts PySpark in front of sys.path as an archive, which each process that imports it compiles anew: a second
 of every job's start, and one more of its workers'. And its JVM is idle while Python loads our code, though a session of
@@ -27,14 +27,15 @@ def prefer_installed() -> None:
 
 def wake_jvm() -> None:
     """Has spark-submit's JVM, if there is one, load Scala's reflection; returns at once."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return
+    # Imported here, not by the thread: PySpark's modules import each other, which two threads must not do at once.
+    from pyspark import SparkContext
 
     def load() -> None:
         with contextlib.suppress(Exception):  # whatever is wrong, the session will say
-            from pyspark import SparkContext
-
             SparkContext._ensure_initialized()  # noqa: SLF001 - connects to the JVM
             jvm: Any = SparkContext._jvm  # noqa: SLF001
             getattr(getattr(jvm.scala.reflect.runtime, "package$"), "MODULE$").universe()
 
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
-        threading.Thread(target=load, name="wake", daemon=True).start()
+    threading.Thread(target=load, name="wake", daemon=True).start()

@@ -79,9 +79,11 @@ def main(
             outputs.publication(config.output, overwrite).check_free()
         progress = Progress(log=log, shown=shown)
         # The JVM starts in a process of its own: what the job needs is loaded meanwhile.
-        threading.Thread(target=_load, daemon=True).start()
+        loading = threading.Thread(target=_load, daemon=True)
+        loading.start()
         with progress.step("spark", "starting Spark"):
             spark = spark_session(redaction.text(f"prebatch {config.output.path}"))
+        loading.join()  # two threads must not import what imports each other
         from pipelines import dry_run as estimate
         from pipelines import job, report, summary
 

@@ -55,6 +55,35 @@ def test_vocabularies_are_by_falling_weight_then_by_value():
     assert ordered({"-": 1, "--1": 1, "007": 1}) == ["-", "--1", "007"]
 
 
+WHOLE = st.integers(-(10**25), 10**25) | st.integers(-12, 12)
+
+
+def weighed(values):
+    return st.dictionaries(values, st.integers(1, 3), max_size=9)
+
+
+ANY = st.text(st.sampled_from("0-19+ \n\u0663é\uffff\U0001f600"), max_size=3)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(weighed(WHOLE.map(str)) | weighed(ANY), st.integers(0, 2), st.integers(1, 2), st.none() | st.integers(1, 6))
+def test_vocabularies_are_ordered_as_python_orders_numbers_and_texts(values, inherited, least, most):
+    """Numbers where each value is a number's own text, whatever its size; else texts by code point."""
+    before = ["[OOV]", *list(values)[:inherited]]
+    try:
+        whole = all(str(int(value)) == value for value in values)
+    except ValueError:
+        whole = False
+    new = [(-weight, int(value) if whole else value, value) for value, weight in values.items() if weight >= least]
+    expected = [value for _, _, value in sorted(new) if value not in before[1:]]
+    room = None if most is None else max(0, 1 + most - len(before))
+    table = pa.table(
+        {"value": pa.array(list(values), pa.string()), "weight": pa.array(list(values.values()), pa.int64())}
+    )
+    spec = Vocabulary(encode="vocabulary", min_count=least, max_size=most)
+    assert encoding.vocabulary(spec, table, before) == [*before, *expected[:room]]
+
+
 def test_buckets_are_closed_on_the_left():
     field = Field("f", "buckets", "f", size=4, boundaries=(1.0, 2.0))
     column = pa.array([0.9, 1.0, 1.5, 2.0, None, -1e300, 1e300])

@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
@@ -126,21 +127,18 @@ def lists_of(spark, document):
     from pipelines.rejects import Used
 
     config = configuration.validate(Config, document, "test")
-    with Publication(config.output.path, False) as publication:
+    with Publication(config.output.path, False) as publication, ExitStack() as kept:
         used = Used(config.limits.rejected_share)
         items = job.read_items(spark, config, publication, used)
         assert isinstance(items, MappedItems)
-        clicks = job.read_clicks(spark, config, items, publication, used)
-        try:
-            found, used.given = given.counted(clicks, Lists.of(config))
-            keys = items.checked.table["key"].to_pylist()
-            rows = [
-                (row.user, keys[row.number], row.time, row.split,
-                 *(tuple(keys[i] for i in row[f"given_{name}"]) for name in ("impressions", "column", "mined")))
-                for row in found.collect()
-            ]  # fmt: skip
-        finally:
-            clicks.unpersist()
+        clicks, _ = job.read_clicks(spark, config, items, publication, used, kept)
+        found, used.given = given.counted(clicks, Lists.of(config))
+        keys = items.checked.table["key"].to_pylist()
+        rows = [
+            (row.user, keys[row.number], row.time, row.split,
+             *(tuple(keys[i] for i in row[f"given_{name}"]) for name in ("impressions", "column", "mined")))
+            for row in found.collect()
+        ]  # fmt: skip
     return rows, used
 
 

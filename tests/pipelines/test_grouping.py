@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.grouping import whole_groups
+from pipelines.grouping import whole_groups, whole_users
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -25,6 +25,16 @@ def test_tables_hold_whole_groups_in_order(sizes, cuts, rows):
         assert len(earlier) >= rows
         # Not held back either: without its last group it would have been too small.
         assert len(earlier) - earlier.count(earlier[-1]) < rows
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 3, st.integers(-3, 3)), max_size=12), st.integers(1, 12))
+def test_clicks_alike_in_user_time_and_item_are_put_in_the_order_of_their_keys(rows, least):
+    rows = sorted(rows, key=lambda row: row[:3])  # as Spark sorts them, those alike in any order
+    names = ("user", "time", "number", "click_key")
+    columns = [pa.array([row[at] for row in rows], pa.int64()) for at in range(4)]
+    found = list(whole_users(pa.table(columns, names).to_batches(max_chunksize=5), least))
+    assert [tuple(row[name] for name in names) for table in found for row in table.to_pylist()] == sorted(rows)
 
 
 @pytest.mark.spark

@@ -184,3 +184,17 @@ def test_spark_counts_its_tasks(spark):
 def slow(batches):
     time.sleep(0.4)
     yield from batches
+
+
+@pytest.mark.spark
+def test_what_is_done_meanwhile_gives_its_result_or_its_error_and_names_its_jobs(spark):
+    from pipelines import engine
+
+    def description():
+        return spark.sparkContext.getLocalProperty("spark.job.description")
+
+    assert engine.meanwhile(spark, "users", "reading users", description)() == "reading users"
+    assert description() is None
+    failed = engine.meanwhile(spark, "users", "reading users", lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        failed()
