@@ -5,12 +5,9 @@ of every job's start, and one more of its workers'. And its JVM is idle while Py
 Spark asks it for Scala's reflection, which takes it half a second.
 """
 
-import contextlib
 import os
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 
 def prefer_installed() -> None:
@@ -26,16 +23,8 @@ def prefer_installed() -> None:
 
 
 def wake_jvm() -> None:
-    """Has spark-submit's JVM, if there is one, load Scala's reflection; returns at once."""
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        return
-    # Imported here, not by the thread: PySpark's modules import each other, which two threads must not do at once.
-    from pyspark import SparkContext
+    """Has spark-submit's JVM, if there is one, load what a session waits for; returns at once."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        from pipelines import session
 
-    def load() -> None:
-        with contextlib.suppress(Exception):  # whatever is wrong, the session will say
-            SparkContext._ensure_initialized()  # noqa: SLF001 - connects to the JVM
-            jvm: Any = SparkContext._jvm  # noqa: SLF001
-            getattr(getattr(jvm.scala.reflect.runtime, "package$"), "MODULE$").universe()
-
-    threading.Thread(target=load, name="wake", daemon=True).start()
+        session.wake()

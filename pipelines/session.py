@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -88,6 +89,22 @@ def _with_defaults(builder: SparkSession.Builder) -> SparkSession.Builder:
         if not given.contains(key):
             builder = builder.config(key, value)
     return builder
+
+
+def wake() -> None:
+    """Has the JVM that runs already load Scala's reflection, half a second that a session waits for; returns at once.
+
+    PySpark is imported by now: its modules import each other, which two threads must not do at once.
+    """
+    from pyspark import SparkContext
+
+    def load() -> None:
+        with contextlib.suppress(Exception):  # whatever is wrong, the session will say
+            SparkContext._ensure_initialized()  # noqa: SLF001 - connects to the JVM
+            jvm: Any = SparkContext._jvm  # noqa: SLF001
+            getattr(getattr(jvm.scala.reflect.runtime, "package$"), "MODULE$").universe()
+
+    threading.Thread(target=load, name="wake", daemon=True).start()
 
 
 def warm(spark: SparkSession) -> None:

@@ -47,7 +47,7 @@ SHOWN = """
     import sys
     sys.path.append(sys.argv[1])
     from pipelines import early
-    assert "pyspark" not in sys.modules
+    assert "pyspark" not in sys.modules, "which would have come from the archive"
     early.prefer_installed()
     early.wake_jvm()
     from pipelines.session import spark_session
