@@ -1,5 +1,7 @@
 """One Spark for the whole run, small jobs, and their records read back without TensorFlow.
 
+`make test` is two processes, of which one has all the tests that the Spark serves.
+
 A job on small inputs takes seconds whatever its size, so datasets that several tests look at are session fixtures.
 `clicks_of` reads records by the words of schemas/README.md, not by the code that wrote them, beyond the bytes of an
 Example: whatever the layout, a click comes back as the same plain values.
@@ -24,6 +26,12 @@ import pytest
 from schemas import codec, configuration, tfrecord
 
 CLICKS = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestamp", pa.int64())])
+
+
+def pytest_collection_modifyitems(items):
+    """Where a run is shared between processes: one has all that the only Spark serves, the other goes file by file."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("spark" if "spark" in item.fixturenames else item.location[0]))
 
 
 @pytest.fixture(scope="session")
