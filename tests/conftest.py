@@ -28,6 +28,7 @@ from schemas import codec, configuration, tfrecord
 CLICKS = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestamp", pa.int64())])
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items):
     """Where a run is shared between processes: one has all that the only Spark serves, the other goes file by file."""
     for item in items:
