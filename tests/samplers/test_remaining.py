@@ -100,7 +100,9 @@ def test_targets_lie_where_a_walk_along_the_line_ends(levels, monkeypatch):
     assert (moved > 0) == bool(levels)
 
 
-@pytest.mark.parametrize("levels", [{"history", "positive"}, {"user", "session"}, {"listed"}], ids="+".join)
+@pytest.mark.parametrize(
+    "levels", [{"history", "positive"}, {"user", "session"}, {"listed"}], ids=lambda levels: "+".join(sorted(levels))
+)
 def test_items_at_hand_alone_are_enough(levels):
     random = np.random.default_rng(5)
     exclusion, strategy = random_log(random, levels), random_strategy(random)
