@@ -32,7 +32,7 @@ CLICKS = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestam
 def pytest_collection_modifyitems(items):
     """Where a run is shared between processes: one has all that the only Spark serves, the other goes file by file."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("spark" if "spark" in item.fixturenames else item.location[0]))
+        item.add_marker(pytest.mark.xdist_group("spark" if item.get_closest_marker("spark") else item.location[0]))
 
 
 @pytest.fixture(scope="session")
