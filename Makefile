@@ -58,7 +58,7 @@ train: known-dataset java ## the main job: fetch the clicks, draw negatives, tra
 	@python -m trainer train --data out/$(DATASET) --config trainer/examples/$(DATASET).yaml --output models/$(DATASET)
 
 test: java ## every test but those that need a cluster, in two processes; PYTEST_ARGS="-k name" narrows it
-	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -n 2 $(PYTEST_ARGS)
 
 test-docs: java ## the commands of all pages, in their order, on MovieLens and made-up clicks; 10 minutes, LONG=1 some hours
 	@JAVA_HOME="$$(cat $(JAVA_HOME_FILE))" python -m pytest -m "docs$(if $(LONG), or long)" $(PYTEST_ARGS) tests/docs

@@ -28,11 +28,17 @@ from schemas import codec, configuration, tfrecord
 CLICKS = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestamp", pa.int64())])
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items):
-    """Where a run is shared between processes: one has all that the only Spark serves, the other goes file by file."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("spark" if item.get_closest_marker("spark") else item.location[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where a run is shared between processes, one gets all files with tests that the only Spark serves."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "spark" if "mark.spark" in (config.rootpath / file).read_text(encoding="utf-8") else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
