@@ -31,9 +31,9 @@ CLICKS = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestam
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Where a run is shared between processes, one gets all files with tests that the only Spark serves."""
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class ByFile(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
             return "spark" if "mark.spark" in (config.rootpath / file).read_text(encoding="utf-8") else file
