@@ -78,9 +78,7 @@ def stored_vocabularies(publication: Publication, vocabularies: dict[str, list[s
     """vocabulary/<feature>.txt of each, staged until the commit."""
     files = {}
     for name, values in vocabularies.items():
-        text = "".join(f"{value}\n" for value in values)
-        if "\\" in text or "\r" in text or text.count("\n") > len(values):
-            text = "".join(f"{escape(value)}\n" for value in values)
+        text = "".join(f"{escape(value)}\n" for value in values)
         files[name] = publication.stage(f"vocabulary/{name}.txt", text.encode())
     return files
 

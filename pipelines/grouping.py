@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.history import first_of_user
+
 
 def whole_groups(batches: Iterable[pa.RecordBatch], column: str, rows: int) -> Iterator[pa.Table]:
     """Tables of whole groups with at least `rows` rows each (but the last), from batches sorted by `column`."""
@@ -40,13 +42,11 @@ def whole_users(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Tab
 
 
 def _alike_in_order(clicks: pa.Table) -> pa.Table:
-    user, key = clicks["user"].chunk(0), clicks["click_key"].to_numpy()
-    alike = np.ones(max(len(key) - 1, 0), bool)
-    for name in ("time", "number"):
-        alike &= np.diff(clicks[name].to_numpy()) == 0
+    time, number, key = (clicks[name].to_numpy() for name in ("time", "number", "click_key"))
+    alike = (time[1:] == time[:-1]) & (number[1:] == number[:-1])
     if not (alike & (key[1:] < key[:-1])).any():
         return clicks
-    alike &= pc.equal(user.slice(1), user.slice(0, len(user) - 1)).to_numpy(zero_copy_only=False)
+    alike &= np.diff(first_of_user(clicks["user"].chunk(0))) == 0
     group = np.concatenate([[0], np.cumsum(~alike)])
     return clicks.take(pa.array(np.lexsort((key, group)))).combine_chunks()
 

@@ -17,7 +17,7 @@ from pipelines.config import Clicks, Config, ImpressionTable
 from pipelines.duration import in_unit
 from pipelines.given import Keys, Lists
 from pipelines.period import Period
-from pipelines.split import with_split
+from pipelines.split import SPLITS, with_split
 from schemas.errors import DataError
 from schemas.manifest import PER_SECOND
 
@@ -100,17 +100,16 @@ class MarkedClicks:
     source: Clicks
     within: Period | None
 
-    def counted(self, usable: ClickCounts | None = None, read: int = -1) -> ClickIntake:
-        """How many there are and can be used, by a pass over them.
+    def all_usable(self, counts: ClickCounts) -> ClickIntake:
+        """What `counted` finds where the usable ones, of which the counts are, are all there are; no pass is needed."""
+        return self._intake(counts.rows, {}, counts.earliest, counts.latest)
 
-        usable: what is known of the usable ones already. If they are all that were `read`, no pass is needed.
+    def counted(self) -> ClickIntake:
+        """How many there are and can be used, by a pass over them.
 
         Raises:
           DataError: there is none.
         """
-        counted = inputs.time_is_counted(self.given, self.source)
-        if usable is not None and self.within is None and usable.rows == read > 0:
-            return ClickIntake(self.rows, usable.rows, {}, self.source, counted, usable.earliest, usable.latest)
         found = self.rows.groupBy("reason").agg(
             F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")
         )
@@ -122,7 +121,11 @@ class MarkedClicks:
             raise DataError(f"clicks: {self.source.path!r} has no rows{passing}")
         reasons = {reason: row.rows for reason, row in by_reason.items() if reason is not None}
         times = by_reason.get(None, {"first": None, "last": None})
-        return ClickIntake(self.rows, read, reasons, self.source, counted, times["first"], times["last"])
+        return self._intake(read, reasons, times["first"], times["last"])
+
+    def _intake(self, read: int, reasons: dict[str, int], earliest: int | None, latest: int | None) -> ClickIntake:
+        counted = inputs.time_is_counted(self.given, self.source)
+        return ClickIntake(self.rows, read, reasons, self.source, counted, earliest, latest)
 
     def split(self, config: Config, unit: str = "", beside: Beside | None = None) -> DataFrame:
         """The usable clicks with their split and key, sorted within users; persisted, so the caller lets go of it.
@@ -151,6 +154,11 @@ class MarkedClicks:
         else:
             kept = with_split(clicks, config.split, unit, weighted).drop("occurrence")
         return kept.persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def has_lists(config: Config) -> bool:
+    """Whether lists of items stand beside clicks: of negatives that the proposal draws from, or of what is excluded."""
+    return bool(Lists.of(config).columns) or config.clicks.exclude is not None
 
 
 def impressions(
@@ -196,6 +204,17 @@ def clicks(spark: SparkSession, source: Clicks, numbers: DataFrame, within: Peri
         counted = inputs.time_is_counted(rows, source)
         checked = within.kept(checked, source.time_unit if counted else "microseconds")
     return MarkedClicks(checked, rows, source, within)
+
+
+def by_item(clicks: DataFrame) -> DataFrame:
+    """number, clicks of each split by its name, rows, first and last time and hash: of the split clicks of each item.
+
+    Held-out clicks of weight 0 have no record and are not counted in their split.
+    """
+    own = [(F.col("split") == n) & ((F.col("weight") > 0) | F.lit(n == 0)) for n in range(len(SPLITS))]
+    counts = [F.count_if(condition).alias(name) for condition, name in zip(own, SPLITS, strict=True)]
+    rows = [F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")]
+    return clicks.groupBy("number").agg(*counts, *rows, hashed(clicks).alias("hash"))
 
 
 def hashed(rows: DataFrame) -> Column:

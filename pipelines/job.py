@@ -142,18 +142,19 @@ def read_clicks(
     spark: SparkSession, config: Config, items: Items, publication: Publication, used: Used, kept: ExitStack
 ) -> tuple[DataFrame, ClickCounts]:
     """(usable clicks with their split and key, sorted within users and kept for the steps to come; their counts)."""
-    numbers = numbers_of(spark, items, publication)
-    marked, taken = intake.clicks(spark, config.clicks, numbers, Period.of(config)), None
-    lists = Lists.of(config).columns or config.clicks.exclude is not None
-    if lists or config.split.kind == "time":  # they go by the unit of times, which only a pass over the clicks tells
-        taken = marked.counted()
-        account_clicks(used, taken, publication)
+    numbers, within = numbers_of(spark, items, publication), Period.of(config)
+    marked = intake.clicks(spark, config.clicks, numbers, within)
+    # Lists and a split by time go by the unit of times, and how many clicks a day has is known by a pass over them.
+    first = intake.has_lists(config) or config.split.kind == "time" or within is not None
+    if first:
+        account_clicks(used, marked.counted(), publication)
     clicks = marked.split(config, used.time_unit, beside(spark, config, items, numbers, marked, publication, used))
     kept.callback(clicks.unpersist)
-    read = engine.meanwhile(spark, "clicks", "counting clicks", marked.given.count) if taken is None else None
+    read = None if first else engine.meanwhile(spark, "clicks", "counting clicks", marked.given.count)
     counts = items.counted(clicks)
     if read is not None:  # no pass over the clicks for what cannot be used, where nothing is missing
-        account_clicks(used, marked.counted(counts, read()), publication)
+        taken = marked.all_usable(counts) if 0 < counts.rows == read() else marked.counted()
+        account_clicks(used, taken, publication)
     counts.check()
     used.hashes["clicks"] = counts.hash
     return clicks, counts
@@ -178,7 +179,7 @@ def beside(
 ) -> Beside | None:  # fmt: skip
     """What lists of items come from; None where the proposal draws from none and clicks exclude none."""
     lists, keys, shown = Lists.of(config), publication.work / "keys.arrow", None
-    if not lists.columns and config.clicks.exclude is None:
+    if not intake.has_lists(config):
         return None
     items.store_keys(keys)
     if lists.impressions is not None and config.impressions is not None:
@@ -217,8 +218,8 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
     drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
     # A record of a single click has its place from its order, and Spark sorts by one column in a third of the time.
-    order = [name for name in ("place", "order", "position") if name in drawn.columns]
-    order = ["order"] if plan.record.layout == "row" else order
+    columns = ("order",) if plan.record.layout == "row" else ("place", "order", "position")
+    order = [name for name in columns if name in drawn.columns]
     ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*order)
     with batches.of_rows(clicks.sparkSession, batches.row_bytes(plan, clicks)):
         return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from pipelines import assembly, catalogue, frequencies, intake, mapped_files, parts, rejects
 from pipelines.catalogue import Catalogue, CheckedItems
@@ -59,8 +58,8 @@ class MappedItems:
         """Collects the item table's rows; rejected ones are stored, and an error where there are too many."""
         checked = catalogue.checked_items(rows.toArrow(), config.features, f"items ({config.items.path})")
         reasons = Counter(checked.rejected["reason"].to_pylist())
-        # The schema is told, as Spark Connect cannot take it from a table without rows.
-        rejected = spark.createDataFrame(checked.rejected, "reason string, row string") if reasons else rows
+        # Without a rejected row nobody reads them, and Spark need not be told of them.
+        rejected = spark.createDataFrame(checked.rejected, "reason string, row string") if reasons else rows.limit(0)
         rejects.account(used, "items", checked.read, reasons, rejected, publication)
         pq.write_table(checked.numbers, publication.work / "numbers.parquet")
         return cls(checked, config, kept, before)
@@ -168,14 +167,8 @@ class MappedCatalogue:
 
 
 def count_clicks(clicks: DataFrame, items: int) -> tuple[npt.NDArray[np.int64], ClickCounts]:
-    """([3, items by number] clicks of each split, and what they sum to).
-
-    Held-out clicks of weight 0 have no record and are not counted.
-    """
-    own = [(F.col("split") == n) & ((F.col("weight") > 0) | F.lit(n == 0)) for n in range(len(SPLITS))]
-    counted = [F.count_if(condition).alias(name) for condition, name in zip(own, SPLITS, strict=True)]
-    times = [F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")]
-    found = clicks.groupBy("number").agg(*counted, *times, intake.hashed(clicks).alias("hash")).toArrow()
+    """([3, items by number] clicks of each split, and what they sum to); see `intake.by_item`."""
+    found = intake.by_item(clicks).toArrow()
     counts = np.zeros((len(SPLITS), items), np.int64)
     for split, name in enumerate(SPLITS):
         counts[split, found["number"].to_numpy()] = found[name].to_numpy()

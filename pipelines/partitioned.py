@@ -149,11 +149,8 @@ class PartitionedItems:
 
     def counted(self, clicks: DataFrame) -> ClickCounts:
         """Counts by item, which stay in files, and what they sum to."""
-        own = [(F.col("split") == n) & ((F.col("weight") > 0) | F.lit(n == 0)) for n in range(len(SPLITS))]
-        columns = [F.count_if(condition).alias(name) for condition, name in zip(own, SPLITS, strict=True)]
-        columns += [F.count("*").alias("rows"), F.min("time").alias("first"), F.max("time").alias("last")]
         path = str(self.work / "counts.parquet")
-        clicks.groupBy("number").agg(*columns, intake.hashed(clicks).alias("hash")).write.parquet(path)
+        intake.by_item(clicks).write.parquet(path)
         counts = self.spark.read.parquet(path)
         hash_ = F.sum(F.col("hash").cast("decimal(38,0)"))
         total = counts.agg(*map(F.sum, (*SPLITS, "rows")), F.min("first"), F.max("last"), hash_).collect()[0]

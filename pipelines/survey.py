@@ -85,7 +85,7 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
     marked = intake.clicks(spark, config.clicks, numbers, Period.of(config))
     taken = marked.counted()
     read, reasons["clicks"] = {"items": items.read, "clicks": taken.read}, taken.reasons
-    if lists.columns or config.clicks.exclude is not None:
+    if intake.has_lists(config):
         shown = None
         if lists.impressions is not None and config.impressions is not None:
             shown = intake.impressions(spark, config.impressions, numbers, taken.rows)

@@ -7,6 +7,7 @@ A job on small inputs takes seconds whatever its size, so datasets that several 
 Example: whatever the layout, a click comes back as the same plain values.
 """
 
+import functools
 import gzip
 import hashlib
 import io
@@ -33,10 +34,13 @@ def pytest_xdist_make_scheduler(config, log):
     """Where a run is shared between processes, one gets all files with tests that the only Spark serves."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+    @functools.cache
+    def share(file):
+        return "spark" if "mark.spark" in (config.rootpath / file).read_text(encoding="utf-8") else file
+
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return "spark" if "mark.spark" in (config.rootpath / file).read_text(encoding="utf-8") else file
+            return share(nodeid.partition("::")[0])
 
     return ByFile(config, log)
 
