@@ -216,3 +216,17 @@ def test_a_split_that_leaves_no_training_clicks_is_an_error(spark, jobs):
     document["split"] = {"kind": "time", "test_from": "1970-01-01"}
     with pytest.raises(DataError, match=r"no training click is left \(0 for validation, 2 for test\).*test_from"):
         jobs.run(spark, document)
+
+
+@pytest.mark.parametrize(
+    "split", [{"kind": "none"}, {"kind": "time", "test_from": "1998-08-01"}], ids=["late", "first"]
+)
+@pytest.mark.parametrize("kind", ["mapped", "partitioned"])
+def test_times_of_two_units_in_one_column_are_an_error_wherever_they_are_counted(spark, jobs, kind, split):
+    """With the clicks that are kept, or in a pass before them; the earliest and the latest tell."""
+    items = pa.table({"item_id": pa.array([1, 2])})
+    times = (900_000_000, 900_000_001, 900_000_000_000)
+    paths = jobs.inputs([(user, item, time) for user, time in enumerate(times) for item in (1, 2)], items)
+    message = r"clicks\.time: values from 900000000 to 900000000000 look like milliseconds and seconds in one column"
+    with pytest.raises(DataError, match=message):
+        jobs.run(spark, jobs.document(paths, split=split, catalogue={"kind": kind}))
