@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.plan import Plan
 
 ROWS, BYTES = 20_000, 64 << 20
+BUNDLE_BYTES = 16 << 10  # of the clicks that cross a shuffle as one row
 _ROWS, _BYTES = "spark.sql.execution.arrow.maxRecordsPerBatch", "spark.sql.execution.arrow.maxBytesPerBatch"
 LIMITS = {_ROWS: str(ROWS), _BYTES: str(BYTES)}  # of a session
 _ANY = str((1 << 31) - 1)  # bytes that Spark takes for no limit
@@ -40,11 +41,11 @@ def row_bytes(plan: "Plan", clicks: "DataFrame") -> int | None:
 
 @contextmanager
 def of_rows(spark: "SparkSession", row_bytes: int | None) -> Iterator[None]:
-    """Inside, batches are of so many rows as rows of so many bytes may be; None: of the session's limits."""
+    """Inside, batches have as many rows as clicks of so many bytes, or bundles, may be; None: the session's limits."""
     if row_bytes is None:
         yield
         return
-    spark.conf.set(_ROWS, str(max(1, min(ROWS, BYTES // row_bytes))))
+    spark.conf.set(_ROWS, str(max(1, BYTES // max(row_bytes, BUNDLE_BYTES))))
     spark.conf.set(_BYTES, _ANY)
     try:
         yield

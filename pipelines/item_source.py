@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from pipelines import bundles
 from pipelines.catalogue import Catalogue, mapped
 from pipelines.plan import Plan
 from pipelines.tallies import Cells
@@ -108,6 +109,15 @@ class Source(Protocol):
         """Its rows with answers among them."""
         ...
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Columns that the rows of a shard are sorted by."""
+        ...
+
+    def telling(self, task: Task, clicks: pa.Schema) -> Task:
+        """The task that writes, given the rows so sorted; clicks: what it wants of each."""
+        ...
+
     def met_by(self, clicks: pa.Table) -> ItemsAtHand:
         """What a task that draws knows of items."""
         ...
@@ -121,28 +131,38 @@ class Source(Protocol):
 class Mapped:
     """All items, in every task."""
 
-    catalogue: Catalogue
+    plan: Plan
 
-    @classmethod
-    def of(cls, plan: Plan) -> "Mapped":
-        """Those of a plan."""
-        return cls(mapped(plan.catalogue, plan.item_fields))
+    @property
+    def catalogue(self) -> Catalogue:
+        """All of it."""
+        return mapped(self.plan.catalogue, self.plan.item_fields)
 
     def joined(self, clicks: DataFrame) -> DataFrame:
         """The clicks as they are: their numbers are enough."""
         return clicks
 
     def asking(self, task: Task) -> Task:
-        """The task as it is: there is nothing to ask for."""
-        return task
+        """The task with bundles for rows: there is nothing to ask for."""
+        plan = self.plan
+        return lambda batches: bundles.packed(task(batches), plan)
 
-    def schema(self, drawn: str) -> str:
-        """The task's."""
-        return drawn
+    def schema(self, _drawn: str) -> str:
+        """Of bundles."""
+        return bundles.SCHEMA
 
     def answered(self, drawn: DataFrame) -> DataFrame:
         """The rows as they are."""
         return drawn
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Of bundles."""
+        return ("range",)
+
+    def telling(self, task: Task, clicks: pa.Schema) -> Task:
+        """The task, which sees the clicks in the bundles."""
+        return lambda batches: task(bundles.opened(batches, clicks))
 
     def met_by(self, _clicks: pa.Table) -> Catalogue:
         """All items."""
@@ -159,4 +179,4 @@ def source_of(plan: Plan) -> Source:
         from pipelines.lookups import Lookups  # which says `Task` as well
 
         return Lookups(plan)
-    return Mapped.of(plan)
+    return Mapped(plan)

@@ -19,6 +19,7 @@ from pipelines import (
     appending,
     batches,
     blocks,
+    bundles,
     engine,
     given,
     inputs,
@@ -96,6 +97,7 @@ def run(
             stored_items, items_digest = catalogue.item_split(plan)
             if before is not None:
                 appending.check_inputs(before, used, plan.record, items_digest, vocabularies)
+            plan = dataclasses.replace(plan, ranges=bundles.ranges(plan, max(counts.totals)))
             if plan.record.layout != "row":
                 inside = taken.written(plan.record.layout)
                 boundaries = blocks.store_boundaries(clicks, plan, inside, publication.work)
@@ -216,10 +218,8 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     """Writes all shards; one row each of `records.RESULT`. The driver sees nothing that grows with the clicks."""
     source = source_of(plan)
     draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
+    write = source.telling(lambda batches: records.written(batches, plan), negatives.arrow_schema(plan))
     drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
-    # A record of a single click has its place from its order, and Spark sorts by one column in a third of the time.
-    columns = ("order",) if plan.record.layout == "row" else ("place", "order", "position")
-    order = [name for name in columns if name in drawn.columns]
-    ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*order)
+    ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*source.order)
     with batches.of_rows(clicks.sparkSession, batches.row_bytes(plan, clicks)):
-        return ordered.mapInArrow(lambda batches: records.written(batches, plan), records.RESULT).toArrow()
+        return ordered.mapInArrow(write, records.RESULT).toArrow()

@@ -204,6 +204,15 @@ class Lookups:
         sorted_ = drawn.repartitionById(self.plan.partitions, "to").sortWithinPartitions(F.col("part"))
         return sorted_.mapInArrow(self._answering, drawn.schema)
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Of clicks, and of answers by the place of their record."""
+        return "place", "order"
+
+    def telling(self, task: Task, _clicks: pa.Schema) -> Task:
+        """The task as it is."""
+        return task
+
     def met_by(self, clicks: pa.Table) -> Clicked:
         """The items that these clicks are on."""
         return Clicked.of(clicks, self.partitions.cells)

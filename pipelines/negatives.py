@@ -354,11 +354,15 @@ _ARROW = {
 }
 
 
+def arrow_schema(plan: Plan) -> pa.Schema:
+    """The same as `row_schema`, in Arrow's words."""
+    return pa.schema([(name, _ARROW[kind]) for name, kind in columns_of(plan).items()])
+
+
 def _batch(columns: dict[str, Any], plan: Plan) -> pa.RecordBatch:
-    types = {name: _ARROW[kind] for name, kind in columns_of(plan).items()}
-    arrays = []
-    for name, kind in types.items():
-        column = columns[name]
+    schema, arrays = arrow_schema(plan), []
+    for field in schema:
+        column = columns[field.name]
         array = column if isinstance(column, pa.Array) else pa.array(column)
-        arrays.append(array if array.type == kind else array.cast(kind))
-    return pa.RecordBatch.from_arrays(arrays, names=list(types))
+        arrays.append(array if array.type == field.type else array.cast(field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
