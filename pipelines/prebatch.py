@@ -65,15 +65,20 @@ def main(
                 "leave it out, or add --set catalogue.kind=mapped where they fit"
             )
         # Spark is loaded only once the configuration is known to be right.
-        from pipelines import appending, inheritance, mined, outputs
+        from pipelines import mined, outputs
         from pipelines.progress import Progress
         from pipelines.session import spark_session, warm
 
         mined.check_there(config)
-        inheritance.found(config)
+        if config.inherit is not None:
+            from pipelines import inheritance
+
+            inheritance.found(config)
         if epoch_from is not None:
             if overwrite:
                 raise ConfigurationError("--epoch-from appends and --overwrite replaces; give one of them")
+            from pipelines import appending
+
             appending.checked(config, epoch_from)
         elif not dry_run:
             outputs.publication(config.output, overwrite).check_free()

@@ -219,14 +219,14 @@ class Names:
 
 
 def items(dataset: Dataset, wanted: set[int]) -> dict[int, Item]:
-    """Items of the catalogue by item_index, in which order their records lie; only these are decoded."""
-    found: dict[int, Item] = {}
-    wanted = {index for index in wanted if 0 <= index < dataset.manifest.items.records}
-    for position, (shard, number, record) in enumerate(_framed(dataset, dataset.manifest.items)):
-        if len(found) == len(wanted):
-            break
-        if position in wanted:
-            found[position] = contents.item(_decoded(record, shard, number), dataset.manifest.record)
+    """Items of the catalogue by item_index, in which order their records lie; only these are read and decoded."""
+    found, begin = dict[int, Item](), 0
+    for shard in dataset.manifest.items.shards:
+        numbers = sorted(index - begin for index in wanted if 0 <= index - begin < shard.records)
+        read = _frames_of(dataset, shard, frozenset(numbers)) if numbers else iter(())
+        for number, record in zip(numbers, read, strict=False):  # nothing is read behind the last of them
+            found[begin + number] = contents.item(_decoded(record, shard, number), dataset.manifest.record)
+        begin += shard.records
     return found
 
 
@@ -268,11 +268,15 @@ def moment(time: int, unit: str) -> str:
 def _framed(dataset: Dataset, split: Split) -> Iterator[tuple[Shard, int, bytes]]:
     """(shard, number in it, record) of a split; each shard is verified before its first record."""
     for shard in split.shards:
-        dataset.check(shard)
-        with dataset.opened(shard) as stored:
-            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if shard.path.endswith(".gz") else stored
-            for number, record in enumerate(tfrecord.read_frames(stream, shard.path)):
-                yield shard, number, record
+        for number, record in enumerate(_frames_of(dataset, shard)):
+            yield shard, number, record
+
+
+def _frames_of(dataset: Dataset, shard: Shard, only: frozenset[int] | None = None) -> Iterator[bytes]:
+    dataset.check(shard)
+    with dataset.opened(shard) as stored:
+        stream = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if shard.path.endswith(".gz") else stored
+        yield from tfrecord.read_frames(stream, shard.path, only=only)
 
 
 def _decoded(record: bytes, shard: Shard, number: int) -> dict[str, codec.Decoded]:

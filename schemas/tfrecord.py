@@ -9,7 +9,7 @@ Spark worker eight seconds. Reading checks both CRCs and bounds the length, so h
 import functools
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import IO
 
 import google_crc32c
@@ -71,9 +71,12 @@ def framed(records: wire.Pieces) -> tuple[npt.NDArray[np.uint8], list[npt.NDArra
     return octets, slices
 
 
-def read_frames(stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
+def read_frames(
+    stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD_BYTES, only: Container[int] | None = None
+) -> Iterator[bytes]:
     """Records of an open stream of what was written, unzipped where it was zipped, in order.
 
+    only: the numbers of those that are given; of the others nothing but the length is looked at.
     Memory goes by what is there and not by what a header says: of a record no more than `_AT_ONCE` bytes beyond those
     that have come.
 
@@ -90,6 +93,11 @@ def read_frames(stream: IO[bytes], name: str, max_record_bytes: int = MAX_RECORD
             raise CorruptDataset(f"{where}: the CRC of the length does not match")
         if length > max_record_bytes:
             raise CorruptDataset(f"{where}: a length of {length} bytes is above the limit of {max_record_bytes}")
+        if only is not None and number not in only:
+            if len(_read(stream, length + _CRC.size, where)) < length + _CRC.size:
+                raise CorruptDataset(f"{where}: the shard ends inside a record")
+            number += 1
+            continue
         record = _read(stream, length, where)
         footer = _read(stream, _CRC.size, where)
         if len(record) < length or len(footer) < _CRC.size:

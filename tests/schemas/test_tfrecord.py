@@ -66,6 +66,17 @@ def test_every_truncation_but_between_records_is_found():
             read(data[:length])
 
 
+def test_some_records_are_read_without_the_others():
+    data = bytearray(tfrecord.frames(RECORDS))
+    data[-8] ^= 1  # in the last record
+    assert read(bytes(data), only={1, 2}) == RECORDS[1:3]
+    assert read(bytes(data), only=()) == []
+    with pytest.raises(CorruptDataset, match="record 3"):
+        read(bytes(data), only={3})
+    with pytest.raises(CorruptDataset, match=r"record 3: the shard ends inside a record"):
+        read(bytes(data[:-1]), only={1})
+
+
 def test_a_huge_length_costs_no_memory():
     length = struct.pack("<Q", 1 << 62)
     data = length + struct.pack("<I", tfrecord.masked_crc32c(length)) + b"x" * 100
