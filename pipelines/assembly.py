@@ -23,7 +23,7 @@ from pipelines.plan import Plan
 from pipelines.publication import Publication
 from pipelines.rejects import Used
 from pipelines.sink import DIGEST_ALGORITHM, DIGEST_MODULUS
-from pipelines.split import SPLITS
+from pipelines.split import SPLITS, constant
 from pipelines.training_examples import Examples
 from schemas import redaction
 from schemas.manifest import Manifest, Shard, Split, StoredFile, escape
@@ -71,6 +71,7 @@ def plan_for(
         session_gap=0 if config.clicks.session_gap is None else in_unit(config.clicks.session_gap, time_unit),
         dependent=parts.dependent(config),
         in_batch=config.negatives.proposal.in_batch_share,
+        constant=tuple(constant(config)),
     )
 
 

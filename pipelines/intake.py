@@ -4,6 +4,7 @@ The job and its dry run take in clicks and users through here, so that the one a
 a pass over its input to count the reasons; clicks do without where a later pass shows that every row could be used.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -17,7 +18,7 @@ from pipelines.config import Clicks, Config, ImpressionTable
 from pipelines.duration import in_unit
 from pipelines.given import Keys, Lists
 from pipelines.period import Period
-from pipelines.split import SPLITS, with_split
+from pipelines.split import SPLITS, constant, with_split
 from schemas.errors import DataError
 from schemas.manifest import PER_SECOND
 
@@ -127,8 +128,8 @@ class MarkedClicks:
         counted = inputs.time_is_counted(self.given, self.source)
         return ClickIntake(self.rows, read, reasons, self.source, counted, earliest, latest)
 
-    def split(self, config: Config, unit: str = "", beside: Beside | None = None) -> DataFrame:
-        """The usable clicks with their split and key, sorted within users; persisted, so the caller lets go of it.
+    def split(self, config: Config, held: ExitStack, unit: str = "", beside: Beside | None = None) -> DataFrame:
+        """The usable clicks with their split and key, sorted within users; kept until what holds them is left.
 
         unit: of their times, for a split by time and for what stands beside. beside: what gives lists of items; without
         it there are none.
@@ -136,8 +137,9 @@ class MarkedClicks:
         lists, weighted = Lists() if beside is None else beside.lists, config.clicks.weight is not None
         ids = [listed.IDS, *(["given_ids"] if lists.column else [])]
         there = [name for name in ("session", *ids) if name in self.rows.columns]
-        usable = self.rows.where("reason is null")
+        same, usable = constant(config), self.rows.where("reason is null")
         clicks, others = usable.select("user", "number", "time", "weight", *there), list[DataFrame]()
+        clicks = clicks.drop(*same)
         if beside is not None:
             clicks = listed.numbered(clicks, beside.keys)
             if lists.column:
@@ -153,7 +155,9 @@ class MarkedClicks:
             kept = given.matched(together.drop("occurrence"), lists, window)
         else:
             kept = with_split(clicks, config.split, unit, weighted).drop("occurrence")
-        return kept.persist(StorageLevel.MEMORY_AND_DISK)
+        kept = kept.drop(*same).persist(StorageLevel.MEMORY_AND_DISK)
+        held.callback(kept.unpersist)
+        return kept.withColumns(same)
 
 
 def has_lists(config: Config) -> bool:

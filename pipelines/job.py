@@ -150,8 +150,8 @@ def read_clicks(
     first = intake.has_lists(config) or config.split.kind == "time" or within is not None
     if first:
         account_clicks(used, marked.counted(), publication)
-    clicks = marked.split(config, used.time_unit, beside(spark, config, items, numbers, marked, publication, used))
-    kept.callback(clicks.unpersist)
+    lists = beside(spark, config, items, numbers, marked, publication, used)
+    clicks = marked.split(config, kept, used.time_unit, lists)
     read = None if first else engine.meanwhile(spark, "clicks", "counting clicks", marked.given.count)
     counts = items.counted(clicks)
     if read is not None:  # no pass over the clicks for what cannot be used, where nothing is missing
@@ -194,13 +194,13 @@ def with_user_features(
     spark: SparkSession, config: Config, clicks: DataFrame, publication: Publication, used: Used, kept: ExitStack,
     inherited: Inherited | None = None,
 ) -> tuple[DataFrame, tuple[Any, ...], dict[str, list[str]]]:  # fmt: skip
-    """(clicks with one raw `feature_*` column a user feature, fields, vocabularies)."""
+    """(clicks with one raw `feature_*` column a user feature, where it is not the user, fields, vocabularies)."""
     features = config.features.user
     if config.users is None:  # a user is all that is known of them: no join
         if not features:
             return clicks, (), {}
         fields, vocabularies = users.fields_of_ids(clicks, features, inherited)
-        return clicks.withColumns({f"feature_{name}": F.col("user") for name in features}), fields, vocabularies
+        return clicks, fields, vocabularies
     taken = intake.users(spark, config, clicks)
     kept.callback(taken.rows.unpersist)
     rows = taken.usable.select("key", *features)
@@ -219,7 +219,9 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     source = source_of(plan)
     draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
     write = source.telling(lambda batches: records.written(batches, plan), negatives.arrow_schema(plan))
-    drawn = blocks.by_user(source.joined(clicks)).mapInArrow(draw, source.schema(negatives.row_schema(plan)))
+    drawn = blocks.by_user(source.joined(clicks.drop(*plan.constant))).mapInArrow(
+        draw, source.schema(negatives.row_schema(plan))
+    )
     ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*source.order)
     with batches.of_rows(clicks.sparkSession, batches.row_bytes(plan, clicks)):
         return ordered.mapInArrow(write, records.RESULT).toArrow()

@@ -21,7 +21,7 @@ from pipelines.history import Ranges
 from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.parts import Ledger, composition, lists_of
 from pipelines.plan import Plan, range_of, signed
-from pipelines.split import TRAIN
+from pipelines.split import TRAIN, with_constant
 from pipelines.tallies import excluded_draws, expected_of_different
 from pipelines.training_examples import chosen
 from pipelines.windows import Windows, windows
@@ -85,7 +85,8 @@ def with_negatives(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa
     source = source_of(plan)
     ledger = Ledger.of(plan, source.catalogue)
     expected = np.zeros(ledger.expected_size)
-    for table in whole_users(batches, USER_CLICKS):
+    for shown in whole_users(batches, USER_CLICKS):
+        table = with_constant(shown, plan.constant)
         users = _UserClicks(table, plan, source.met_by(table))
         for step in users.steps():
             yield users.emitted(*step)
@@ -127,7 +128,8 @@ class _UserClicks:
         columns: dict[str, pa.LargeBinaryArray] = {}
         vocabularies = user_vocabularies(self.plan.user_vocabularies) if self.plan.user_vocabularies else {}
         for field in self.plan.record.user:
-            raw = table[f"feature_{field.name}"].chunk(0).take(pa.array(first))
+            column = f"feature_{field.name}"
+            raw = table[column if column in table.column_names else "user"].chunk(0).take(pa.array(first))
             fragments: Fragments = encoding.encoded(field, vocabularies.get(field.name), raw).take(user_of_row)
             columns[column_of(f"user.{field.name}")] = fragments.values
             if fragments.lengths is not None:

@@ -26,6 +26,7 @@ class Plan:
     in_batch: the share of draws that other clicks of the block give. examples_per_user: 0 for no limit.
     held_out: whether any click may be for validation or test.
     catalogue: a path. partitions: how many the catalogue is cut into; 0 for one that is mapped as a whole.
+    constant: columns that say the same of every click; see `split.constant`.
     ranges: how many the order of a shard is cut into, of which a task that writes holds one.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     unique: bool | str = False  # or "tensorflow"
     held_out: bool = True
     partitions: int = 0
+    constant: tuple[str, ...] = ()
     ranges: int = 1
 
     @property

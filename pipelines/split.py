@@ -7,6 +7,7 @@ and the histories. The click key comes from (user, item, time, occurrence), neve
 import datetime as dt
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
@@ -14,10 +15,27 @@ from schemas.errors import ConfigurationError
 from schemas.manifest import PER_SECOND
 
 if TYPE_CHECKING:  # a task needs no pydantic
-    from pipelines.config import LeaveLastSplit, Moment, NoSplit, TimeSplit
+    from pipelines.config import Config, LeaveLastSplit, Moment, NoSplit, TimeSplit
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
+# Where no weight is configured, and where nothing is held out.
+_SAME = {"weight": pa.scalar(1, pa.float32()), "split": pa.scalar(TRAIN, pa.int32())}
+_KINDS = {"weight": "float", "split": "int"}
+
+
+def constant(config: "Config") -> dict[str, Column]:
+    """Columns that say the same of every click: they are neither kept nor shown to tasks, which know it."""
+    names = ["weight"] if config.clicks.weight is None else []
+    names += ["split"] if config.split.kind == "none" else []
+    return {name: F.lit(_SAME[name].as_py()).cast(_KINDS[name]) for name in names}
+
+
+def with_constant(clicks: pa.Table, names: tuple[str, ...]) -> pa.Table:
+    """Clicks as a task was shown them, with these columns as well."""
+    for name in names:
+        clicks = clicks.append_column(name, pa.repeat(_SAME[name], len(clicks)))
+    return clicks
 
 
 def with_split(
@@ -38,7 +56,7 @@ def with_split(
         for name in ("weight", "given_column", "session", "exclude_numbers", "exclude_ids")
         if name in clicks.columns
     ]
-    same = Window.partitionBy("user", *apart, "time", "number").orderBy(*carried)
+    same = Window.partitionBy("user", *apart, "time", "number").orderBy("number", *carried)
     occurrence: Column = F.row_number().over(same)
     if "occurrence" in clicks.columns:
         occurrence = F.coalesce("occurrence", occurrence)

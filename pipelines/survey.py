@@ -91,10 +91,9 @@ def survey(spark: SparkSession, config: Config, sample_clicks: int = SAMPLE_CLIC
             shown = intake.impressions(spark, config.impressions, numbers, taken.rows)
             read["impressions"], reasons["impressions"] = shown.read, shown.reasons
         beside = Beside(lists, numbers, Keys(sent=items.numbers["key"].combine_chunks()), shown)
-    clicks = marked.split(config, taken.time_unit, beside)
     items = items.in_unit(taken.time_unit, config.clicks.time_unit == "auto")
     with ExitStack() as kept:
-        kept.callback(clicks.unpersist)
+        clicks = marked.split(config, kept, taken.time_unit, beside)
         counts, sums = mapped.count_clicks(clicks, items.table.num_rows)
         sums.check()
         clicks, _ = given.counted(clicks, lists)
