@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from pipelines.batches import BUNDLE_BYTES
 from pipelines.plan import Plan
+from schemas import wire
 
 SCHEMA = "part int, range int, rows binary"
 RANGE_BYTES, RANGE_CLICKS = 16 << 20, 1 << 15
@@ -79,8 +80,9 @@ def _bundled(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
     begins = np.concatenate([np.arange(begin, end, most) for begin, end in pairwise(starts)])
     bounds = [*begins.tolist(), len(order)]
     messages = [rows.slice(begin, end - begin).serialize().to_pybytes() for begin, end in pairwise(bounds)]
-    columns = [part[begins], range_[begins].astype(np.int32), pa.array(messages, pa.binary())]
-    return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names=["part", "range", "rows"])
+    packed = wire.binary_array(b"".join(messages), np.cumsum([0, *map(len, messages)])).cast(pa.binary())
+    columns = [pa.array(part[begins]), pa.array(range_[begins].astype(np.int32)), packed]
+    return pa.RecordBatch.from_arrays(columns, names=["part", "range", "rows"])
 
 
 def _ranges(rows: pa.RecordBatch, plan: Plan) -> Ints:

@@ -8,6 +8,7 @@ from pipelines import early
 
 early.prefer_installed()
 
+import pandas as pd  # noqa: E402, F401 - PyArrow imports it at the first array
 import pyspark.worker  # noqa: E402, F401 - loaded for the workers to come
 from pyspark.daemon import manager  # noqa: E402
 

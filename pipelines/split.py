@@ -7,6 +7,7 @@ and the histories. The click key comes from (user, item, time, occurrence), neve
 import datetime as dt
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
@@ -20,21 +21,20 @@ if TYPE_CHECKING:  # a task needs no pydantic
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
 # Where no weight is configured, and where nothing is held out.
-_SAME = {"weight": pa.scalar(1, pa.float32()), "split": pa.scalar(TRAIN, pa.int32())}
-_KINDS = {"weight": "float", "split": "int"}
+_SAME: dict[str, np.generic] = {"weight": np.float32(1), "split": np.int32(TRAIN)}
 
 
 def constant(config: "Config") -> dict[str, Column]:
     """Columns that say the same of every click: they are neither kept nor shown to tasks, which know it."""
     names = ["weight"] if config.clicks.weight is None else []
     names += ["split"] if config.split.kind == "none" else []
-    return {name: F.lit(_SAME[name].as_py()).cast(_KINDS[name]) for name in names}
+    return {name: F.lit(_SAME[name]) for name in names}
 
 
 def with_constant(clicks: pa.Table, names: tuple[str, ...]) -> pa.Table:
-    """Clicks as a task was shown them, with these columns as well."""
-    for name in names:
-        clicks = clicks.append_column(name, pa.repeat(_SAME[name], len(clicks)))
+    """Clicks as a task was shown them, with these columns where they were left out."""
+    for name in set(names) - set(clicks.column_names):
+        clicks = clicks.append_column(name, pa.array(np.full(len(clicks), _SAME[name])))
     return clicks
 
 
