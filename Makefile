@@ -30,7 +30,7 @@ export SPARK_LOCAL_IP := 127.0.0.1
 # No folder of settings, as Java keeps no archive of classes beside one: what the JVM must be told, it is told here.
 export SPARK_CONF_DIR := $(CURDIR)/$(VENV)/no-spark-conf
 export SPARK_DRIVER_MEMORY ?= 2g
-export SPARK_SUBMIT_OPTS = -Dlog4j2.configurationFile="$(CURDIR)/pipelines/log4j2.properties" -XX:TieredStopAtLevel=1 \
+export SPARK_SUBMIT_OPTS = -Dlog4j2.configurationFile="$(CURDIR)/pipelines/log4j2.properties" -XX:TieredStopAtLevel=1 -XX:+UseParallelGC \
     -Darrow.enable_unsafe_memory_access=true -Darrow.enable_null_check_for_get=false \
     -Xlog:disable -Xlog:all=error:stderr -XX:SharedArchiveFile="$(CURDIR)/$(CLASSES)"
 export TF_CPP_MIN_LOG_LEVEL ?= 2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pipelines.plan import Plan
 
-ROWS, BYTES = 20_000, 64 << 20
+ROWS, BYTES = 20_000, 16 << 20
 BUNDLE_BYTES = 16 << 10  # of the clicks that cross a shuffle as one row
 _ROWS, _BYTES = "spark.sql.execution.arrow.maxRecordsPerBatch", "spark.sql.execution.arrow.maxBytesPerBatch"
 LIMITS = {_ROWS: str(ROWS), _BYTES: str(BYTES)}  # of a session

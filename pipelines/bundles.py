@@ -24,7 +24,7 @@ from schemas import wire
 
 SCHEMA = "part int, range int, rows binary"
 RANGE_BYTES, RANGE_CLICKS = 16 << 20, 1 << 15
-HELD_BYTES = 16 << 20  # of clicks that a task packs together, so that small shards have whole bundles too
+HELD_BYTES = 8 << 20  # of clicks that a task packs together, so that small shards have whole bundles too
 NO_CLICK = -1  # the place, and so the range, of a row that is none; see `negatives.with_negatives`
 _PLAIN_BYTES = 100  # of a click beside its lists
 
@@ -47,8 +47,8 @@ def packed(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordB
         held.append(batch)
         size += batch.nbytes
         if size >= HELD_BYTES:
-            yield _bundled(pa.concat_batches(held), plan)
-            held, size = [], 0
+            whole, held, size = pa.concat_batches(held), [], 0
+            yield _bundled(whole, plan)
     if held:
         yield _bundled(pa.concat_batches(held), plan)
 

@@ -69,7 +69,7 @@ def run(
         used = Used(config.limits.rejected_share)
         inherited = inherit(config, progress)
         with progress.step("items", "reading items") as step:
-            items = read_items(spark, config, publication, used, inherited)
+            items = read_items(spark, config, publication, used, inherited, progress)
             step.result = f"{items.usable:,} usable of {items.read:,}; {items.kept.told}"
             step.fields = {"usable": items.usable, "read": items.read}
         with progress.step("clicks", "reading and splitting clicks") as step:
@@ -130,11 +130,14 @@ def inherit(config: Config, progress: Progress) -> Inherited | None:
 
 
 def read_items(
-    spark: SparkSession, config: Config, publication: Publication, used: Used, inherited: Inherited | None = None
-) -> Items:
+    spark: SparkSession, config: Config, publication: Publication, used: Used, inherited: Inherited | None = None,
+    progress: Progress | None = None,
+) -> Items:  # fmt: skip
     """The usable items; rejected ones are stored, and an error where there are too many."""
     rows = inputs.entities(spark, config.items, "items", config.features.item, config.items.title)
     kept = kind.chosen(config, rows)
+    if kept.doubt and progress is not None:
+        progress.tell("warning", f"WARNING: {kept.doubt}", "warning")
     if kept.parts:
         return PartitionedItems.of(spark, config, rows, kept, publication, used)
     return MappedItems.of(spark, config, rows, kept, publication, used, inherited)

@@ -20,10 +20,11 @@ HEAP_SHARE = 6  # a JVM that hands items to the driver's Python holds them sever
 
 @dataclass(frozen=True)
 class Kept:
-    """parts: of a partitioned catalogue; 0 for a mapped one. told: the choice in words."""
+    """parts: of a partitioned catalogue; 0 for a mapped one. told: the choice in words. doubt: why it may fail."""
 
     parts: int
     told: str
+    doubt: str = ""
 
     @property
     def kind(self) -> str:
@@ -32,31 +33,41 @@ class Kept:
 
 
 def chosen(config: Config, rows: DataFrame) -> Kept:
-    """How a job's catalogue is kept. Unless it is small or the configuration says `mapped`, the items are counted.
+    """How a job's catalogue is kept. Unless they are small the items are counted.
 
-    `auto` maps no more than the driver's JVM can hand over either, as that would end in its OutOfMemoryError.
+    `auto` maps no more than the driver's JVM can hand over either, as that would end in its OutOfMemoryError; where the
+    configuration leaves no choice that is said before the items are read.
 
     rows: of the item table.
     """
     wanted, most, limit = config.catalogue, config.catalogue.mapped_bytes, "catalogue.mapped_bytes"
-    if wanted.kind == "mapped":
-        return Kept(0, "catalogue mapped")
     heap = engine.driver_heap(rows.sparkSession)
-    if heap is not None and heap // HEAP_SHARE < most:
+    if wanted.kind == "mapped" and heap is None:
+        return Kept(0, "catalogue mapped")
+    if heap is not None and (wanted.kind == "mapped" or heap // HEAP_SHARE < most):
         most, limit = heap // HEAP_SHARE, f"1/{HEAP_SHARE} of the driver's memory (--driver-memory)"
-    if wanted.kind == "auto":
-        size = file_bytes(rows)
-        if size is not None and size * EXPANDED <= most:
-            return Kept(0, f"catalogue mapped (auto: {words.size(size)} of files)")
+    if wanted.kind != "partitioned":
+        files = file_bytes(rows)
+        if files is not None and files * EXPANDED <= most:
+            why = f" (auto: {words.size(files)} of files)" if wanted.kind == "auto" else ""
+            return Kept(0, f"catalogue mapped{why}")
     size = item_bytes(rows)
     parts = max(1, -(-size // wanted.partition_bytes))
     told = f"about {words.size(size)}, {limit} is {words.size(most)}"
+    doubt = ""
+    if heap is not None and size > heap // HEAP_SHARE:
+        doubt = (
+            f"items take about {words.size(size)}, more than 1/{HEAP_SHARE} of the driver's memory; if Spark ends with "
+            f"exit code 52, which is an OutOfMemoryError, give --driver-memory {-(-HEAP_SHARE * size >> 30)}g"
+        )
     if wanted.kind == "partitioned":
         return Kept(parts, f"catalogue partitioned into about {parts:,}")
+    if wanted.kind == "mapped":
+        return Kept(0, "catalogue mapped", doubt)
     if size <= most:
         return Kept(0, f"catalogue mapped (auto: {told})")
     if config.mapped_alone:
-        return Kept(0, f"catalogue mapped (auto: {told}, but {config.mapped_alone[0]} needs a mapped one)")
+        return Kept(0, f"catalogue mapped (auto: {told}, but {config.mapped_alone[0]} needs a mapped one)", doubt)
     return Kept(parts, f"catalogue partitioned into about {parts:,} (auto: {told})")
 
 

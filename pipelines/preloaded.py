@@ -8,12 +8,16 @@ from pipelines import early
 
 early.prefer_installed()
 
-import pandas as pd  # noqa: E402, F401 - PyArrow imports it at the first array
+import contextlib  # noqa: E402
+
 import pyspark.worker  # noqa: E402, F401 - loaded for the workers to come
 from pyspark.daemon import manager  # noqa: E402
 
 import pipelines.negatives  # noqa: E402
 import pipelines.records  # noqa: E402, F401
+
+with contextlib.suppress(ImportError):
+    import pandas as pd  # noqa: F401 - PyArrow imports it with the first array, where it is there
 
 if __name__ == "__main__":
     manager()

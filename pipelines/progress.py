@@ -80,8 +80,6 @@ class Progress:
             ended.set()
             ticker.join()
             seconds = round(time.monotonic() - begun, 3)
-            if self._live:
-                self._stream.write("\r\x1b[K")
             if failed:
                 text = f"{description}: stopped after {duration(seconds)}"
                 self.tell("step_failed", text, "error", step=name, seconds=seconds)
@@ -93,6 +91,8 @@ class Progress:
     def tell(self, event: str, text: str, level: events.Level = "info", **fields: Any) -> None:
         """One line, now: the text, or the event with its fields."""
         text = redaction.text(text)
+        if self._live:  # the line of the running step
+            self._stream.write("\r\x1b[K")
         self._stream.write((events.line(event, text, level, **fields) if self._json else text) + "\n")
         self._stream.flush()
         logger.info(text)

@@ -76,11 +76,36 @@ def test_what_only_the_data_tell_is_left_to_spark(rows, document, sections):
     assert rows(document(**sections))[0] is None
 
 
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("sections", "more"),
+    [
+        ({"split": NONE}, set()),
+        ({"split": {"kind": "leave_last"}}, {"split"}),
+        ({"split": NONE, "clicks": {"weight": {"column": "timestamp"}}}, {"weight"}),
+    ],
+    ids=["alike", "held out", "weighted"],
+)
+def test_tasks_are_shown_what_differs_between_clicks(spark, jobs, document, monkeypatch, sections, more):
+    from pipelines import blocks
+
+    class Seen(BaseException):
+        pass
+
+    def stop(clicks):
+        raise Seen(set(clicks.columns))
+
+    monkeypatch.setattr(blocks, "by_user", stop)
+    with pytest.raises(Seen) as caught:
+        jobs.run(spark, document(**sections))
+    assert caught.value.args == ({"user", "number", "time", "click_key"} | more,)
+
+
 class Conf(dict):
     set = dict.__setitem__
 
 
-@pytest.mark.parametrize(("row_bytes", "most"), [(100, 4096), (1 << 20, 64), (1 << 40, 1)])
+@pytest.mark.parametrize(("row_bytes", "most"), [(100, 1024), (1 << 20, 16), (1 << 40, 1)])
 def test_the_limits_of_the_session_come_back(row_bytes, most):
     spark: Any = SimpleNamespace(conf=Conf(batches.LIMITS))
     inside = []

@@ -1,5 +1,7 @@
 """A partitioned catalogue gives the dataset that a mapped one gives, bit by bit; which of both, `auto` says."""
 
+import io
+
 import pyarrow as pa
 import pytest
 
@@ -95,11 +97,33 @@ def test_auto_goes_by_size_and_says_so(spark, jobs, monkeypatch):
     monkeypatch.setattr(engine, "driver_heap", lambda spark: 600)
     assert chosen().kind == "partitioned"
     assert "1/6 of the driver's memory (--driver-memory) is 100 bytes" in chosen().told
+    assert chosen().doubt == ""
+    assert "give --driver-memory 1g" in chosen(kind="mapped").doubt
     monkeypatch.undo()
+    assert chosen(kind="mapped").doubt == ""
     document["frequencies"] = {"half_life": "7d"}
     served = chosen(mapped_bytes=1)
     assert served.kind == "mapped"
     assert "frequencies needs a mapped one" in served.told
+
+
+def test_a_catalogue_that_may_be_too_large_is_told_of_before_it_is_read(spark, jobs, monkeypatch):
+    """A JVM without memory takes its process with it, so nothing can be said afterwards."""
+    from pipelines import job
+    from pipelines.mapped import MappedItems
+    from pipelines.progress import Progress
+
+    def ended(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "driver_heap", lambda spark: 600)
+    monkeypatch.setattr(MappedItems, "of", ended)
+    config = configuration.validate(Config, hard_job(jobs) | {"catalogue": {"kind": "mapped"}}, "test")
+    told = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        job.run(spark, config, False, Progress(told, live=False))
+    assert told.getvalue().startswith("WARNING: items take about ")
+    assert "exit code 52" in told.getvalue()
 
 
 def test_the_jvm_tells_how_large_it_may_grow(spark):
