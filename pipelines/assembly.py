@@ -71,7 +71,7 @@ def plan_for(
         session_gap=0 if config.clicks.session_gap is None else in_unit(config.clicks.session_gap, time_unit),
         dependent=parts.dependent(config),
         in_batch=config.negatives.proposal.in_batch_share,
-        constant=tuple(constant(config)),
+        constant=constant(config),
     )
 
 

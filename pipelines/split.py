@@ -24,10 +24,14 @@ SPLITS = ("train", "validation", "test")
 _SAME: dict[str, np.generic] = {"weight": np.float32(1), "split": np.int32(TRAIN)}
 
 
-def constant(config: "Config") -> dict[str, Column]:
+def constant(config: "Config") -> tuple[str, ...]:
     """Columns that say the same of every click: they are neither kept nor shown to tasks, which know it."""
-    names = ["weight"] if config.clicks.weight is None else []
-    names += ["split"] if config.split.kind == "none" else []
+    names = ("weight",) if config.clicks.weight is None else ()
+    return (*names, "split") if config.split.kind == "none" else names
+
+
+def constants(names: tuple[str, ...]) -> dict[str, Column]:
+    """What they say."""
     return {name: F.lit(_SAME[name]) for name in names}
 
 

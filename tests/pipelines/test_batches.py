@@ -7,6 +7,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines import batches
+from pipelines.config import Config
+from pipelines.split import constant
+from schemas import configuration
 
 NONE = {"kind": "none"}
 MIXTURE = [{"same_attribute": {"feature": "kind"}, "share": 0.5}, {"popularity": {}, "share": 0.5}]
@@ -99,6 +102,21 @@ def test_tasks_are_shown_what_differs_between_clicks(spark, jobs, document, monk
     with pytest.raises(Seen) as caught:
         jobs.run(spark, document(**sections))
     assert caught.value.args == ({"user", "number", "time", "click_key"} | more,)
+
+
+@pytest.mark.spark
+def test_a_plan_knows_them_by_name(document):
+    """So that it can be made where there is no session, as the encoder's benchmark does."""
+    told = {}
+    for kind in ("none", "leave_last"):
+        for weight in (None, {"column": "timestamp"}):
+            clicks = {} if weight is None else {"clicks": {"weight": weight}}
+            config = configuration.validate(Config, document(split={"kind": kind}, **clicks), "test")
+            told[kind, weight is not None] = constant(config)
+    assert told == {
+        ("none", False): ("weight", "split"), ("none", True): ("split",),
+        ("leave_last", False): ("weight",), ("leave_last", True): (),
+    }  # fmt: skip
 
 
 class Conf(dict):
