@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from pipelines.plan import Plan
+    from schemas.record import RecordSpec
 
 ROWS, BYTES = 20_000, 16 << 20
 BUNDLE_BYTES = 16 << 10  # of the clicks that cross a shuffle as one row
@@ -32,11 +33,15 @@ def row_bytes(plan: "Plan", clicks: "DataFrame") -> int | None:
     record = plan.record
     known = plan.held_out or plan.in_batch > 0 or record.per == "block" or plan.partitions > 0
     lists = any(isinstance(field.dataType, T.ArrayType | T.BinaryType) for field in clicks.schema.fields)
-    widths = [field.width for field in record.user if field.width is not None]
-    if known or lists or len(widths) < len(record.user):
+    if known or lists or any(field.width is None for field in record.user):
         return None
-    candidates = 2 * (1 + record.negatives)  # and a log_q of each
-    return _PLAIN * (_NUMBERS + len(clicks.columns)) + 4 * (candidates + record.history_length) + 10 * sum(widths)
+    return _PLAIN * (_NUMBERS + len(clicks.columns)) + list_bytes(record)
+
+
+def list_bytes(record: "RecordSpec") -> int:
+    """Bytes of what a click carries beside single values: its candidates, its history, its user's features."""
+    candidates = 2 * (1 + record.negatives) if record.per == "click" else 0  # and a log_q of each
+    return 4 * (candidates + record.history_length) + 10 * sum(field.width or 1 for field in record.user)
 
 
 @contextmanager

@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.batches import BUNDLE_BYTES
-from pipelines.plan import Plan
+from pipelines.batches import BUNDLE_BYTES, list_bytes
+from pipelines.plan import NO_CLICK, Plan, range_of
 from schemas import wire
 
 SCHEMA = "part int, range int, rows binary"
 RANGE_BYTES, RANGE_CLICKS = 16 << 20, 1 << 15
 HELD_BYTES = 8 << 20  # of clicks that a task packs together, so that small shards have whole bundles too
-NO_CLICK = -1  # the place, and so the range, of a row that is none; see `negatives.with_negatives`
 _PLAIN_BYTES = 100  # of a click beside its lists
 
 Ints = npt.NDArray[np.int64]
@@ -33,10 +32,7 @@ Ints = npt.NDArray[np.int64]
 
 def ranges(plan: Plan, clicks: int) -> int:
     """Into how many ranges the order of each shard is cut, where a split or a set of negatives has so many clicks."""
-    record = plan.record
-    user = 10 * sum(field.width or 1 for field in record.user) + 4 * record.history_length
-    drawn = 4 * record.negatives * (2 if record.log_q == "candidate" else 1) if record.per == "click" else 0
-    each = max((_PLAIN_BYTES + user + drawn) / RANGE_BYTES, 1 / RANGE_CLICKS)
+    each = max((_PLAIN_BYTES + list_bytes(plan.record)) / RANGE_BYTES, 1 / RANGE_CLICKS)
     return max(1, math.ceil(clicks / plan.shards * each))
 
 
@@ -89,7 +85,7 @@ def _ranges(rows: pa.RecordBatch, plan: Plan) -> Ints:
     """[n] the range of each row, which rises with its place in the shard."""
     place = rows["place"].to_numpy()
     # A click that is for itself has the upper 63 bits of its order for its place, a shard is a part of the order ...
-    found: Ints = ((place >> 32) * (plan.shards * plan.ranges) >> 31) % plan.ranges
+    found = range_of(place.view(np.uint64) << np.uint64(1), plan.shards * plan.ranges) % plan.ranges
     if plan.record.layout != "row":  # ... a record has 32 bits and its class, spread evenly over each shard.
         train = rows["part"].to_numpy() < len(plan.drawn_epochs) * plan.shards
         found[train] = place[train] * plan.ranges // (len(plan.classes) << 32)

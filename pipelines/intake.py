@@ -18,7 +18,7 @@ from pipelines.config import Clicks, Config, ImpressionTable
 from pipelines.duration import in_unit
 from pipelines.given import Keys, Lists
 from pipelines.period import Period
-from pipelines.split import SPLITS, constant, constants, with_split
+from pipelines.split import SPLITS, constant, constant_values, with_split
 from schemas.errors import DataError
 from schemas.manifest import PER_SECOND
 
@@ -157,7 +157,7 @@ class MarkedClicks:
             kept = with_split(clicks, config.split, unit, weighted).drop("occurrence")
         kept = kept.drop(*same).persist(StorageLevel.MEMORY_AND_DISK)
         held.callback(kept.unpersist)
-        return kept.withColumns(constants(same))
+        return kept.withColumns(constant_values(same))
 
 
 def has_lists(config: Config) -> bool:

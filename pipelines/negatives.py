@@ -20,7 +20,7 @@ from pipelines.grouping import whole_users
 from pipelines.history import Ranges
 from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.parts import Ledger, composition, lists_of
-from pipelines.plan import Plan, range_of, signed
+from pipelines.plan import NO_CLICK, Plan, range_of, signed
 from pipelines.split import TRAIN, with_constant
 from pipelines.tallies import excluded_draws, expected_of_different
 from pipelines.training_examples import chosen
@@ -344,7 +344,7 @@ def _expected_row(plan: Plan, expected: npt.NDArray[np.float64]) -> pa.RecordBat
     """Expected draws travel as one more row, at place -1, to the first writing task."""
     empty = pa.array([b""], pa.large_binary())
     columns: dict[str, Any] = {name: pa.nulls(1) for name in columns_of(plan)}
-    columns |= {"part": np.zeros(1, np.int32), "place": np.full(1, -1), "told": pa.array([expected.tobytes()])}
+    columns |= {"part": np.zeros(1, np.int32), "place": np.full(1, NO_CLICK), "told": pa.array([expected.tobytes()])}
     return _batch(columns | dict.fromkeys(user_columns(plan.record), empty), plan)
 
 

@@ -17,6 +17,8 @@ Ints = npt.NDArray[np.int64]
 # Purposes of random numbers, so that no two of them share a stream.
 ORDER, POOL, DRAW, WINDOW, EXAMPLE, PART, BLOCK = 1, 2, 3, 4, 5, 11, 12
 
+NO_CLICK = -1  # the place of a row on its way to a shard that is none: the expected draws of a task
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -65,15 +65,12 @@ def main(
                 "leave it out, or add --set catalogue.kind=mapped where they fit"
             )
         # Spark is loaded only once the configuration is known to be right.
-        from pipelines import mined, outputs
+        from pipelines import inheritance, mined, outputs
         from pipelines.progress import Progress
         from pipelines.session import spark_session, warm
 
         mined.check_there(config)
-        if config.inherit is not None:
-            from pipelines import inheritance
-
-            inheritance.found(config)
+        inheritance.found(config)
         if epoch_from is not None:
             if overwrite:
                 raise ConfigurationError("--epoch-from appends and --overwrite replaces; give one of them")

@@ -18,7 +18,7 @@ from pipelines.history import known_to
 from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.negatives import TOLD, column_of, drawn_pools
 from pipelines.parts import Ledger
-from pipelines.plan import Plan, unsigned
+from pipelines.plan import NO_CLICK, Plan, unsigned
 from pipelines.sink import ShardWriter
 from pipelines.split import SPLITS, TRAIN
 from pipelines.tallies import history_counts
@@ -93,10 +93,10 @@ def written(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.Record
     try:
         for group in whole_groups(batches, "place", clicks_a_step(plan)):
             table = group
-            apart = table.filter(pa.compute.equal(table["place"], -1))
+            apart = table.filter(pa.compute.equal(table["place"], NO_CLICK))
             if apart.num_rows:
                 expected = sum(np.frombuffer(value.as_py()) for value in apart["told"]).tobytes()  # type: ignore[union-attr]
-                table = table.filter(pa.compute.not_equal(table["place"], -1)).combine_chunks()
+                table = table.filter(pa.compute.not_equal(table["place"], NO_CLICK)).combine_chunks()
             if not table.num_rows:
                 continue
             table, catalogue = source.told_to(table)

@@ -30,15 +30,16 @@ def constant(config: "Config") -> tuple[str, ...]:
     return (*names, "split") if config.split.kind == "none" else names
 
 
-def constants(names: tuple[str, ...]) -> dict[str, Column]:
-    """What they say."""
+def constant_values(names: tuple[str, ...]) -> dict[str, Column]:
+    """What such columns say, by name."""
     return {name: F.lit(_SAME[name]) for name in names}
 
 
 def with_constant(clicks: pa.Table, names: tuple[str, ...]) -> pa.Table:
     """Clicks as a task was shown them, with these columns where they were left out."""
-    for name in set(names) - set(clicks.column_names):
-        clicks = clicks.append_column(name, pa.array(np.full(len(clicks), _SAME[name])))
+    for name in names:
+        if name not in clicks.column_names:
+            clicks = clicks.append_column(name, pa.array(np.full(len(clicks), _SAME[name])))
     return clicks
 
 

@@ -93,18 +93,14 @@ def read_frames(
             raise CorruptDataset(f"{where}: the CRC of the length does not match")
         if length > max_record_bytes:
             raise CorruptDataset(f"{where}: a length of {length} bytes is above the limit of {max_record_bytes}")
-        if only is not None and number not in only:
-            if len(_read(stream, length + _CRC.size, where)) < length + _CRC.size:
-                raise CorruptDataset(f"{where}: the shard ends inside a record")
-            number += 1
-            continue
         record = _read(stream, length, where)
         footer = _read(stream, _CRC.size, where)
         if len(record) < length or len(footer) < _CRC.size:
             raise CorruptDataset(f"{where}: the shard ends inside a record")
-        if masked_crc32c(record) != _CRC.unpack(footer)[0]:
-            raise CorruptDataset(f"{where}: the CRC of the data does not match")
-        yield record
+        if only is None or number in only:
+            if masked_crc32c(record) != _CRC.unpack(footer)[0]:
+                raise CorruptDataset(f"{where}: the CRC of the data does not match")
+            yield record
         number += 1
 
 

@@ -15,6 +15,7 @@ import itertools
 import os
 import sys
 import threading
+from contextlib import contextmanager
 from math import erfc, sqrt
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,24 @@ def spark():
     session.conf.set("spark.sql.shuffle.partitions", "2")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def changed(spark):
+    """`with changed({name: value}):` settings of the session, which come back."""
+
+    @contextmanager
+    def inside(settings):
+        before = {name: spark.conf.get(name) for name in settings}
+        try:
+            for name, value in settings.items():
+                spark.conf.set(name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                spark.conf.set(name, value)
+
+    return inside
 
 
 @pytest.fixture(scope="session")

@@ -33,18 +33,11 @@ def datasets(spark, ml_100k, tmp_path_factory):
     """The example job file in every layout, one set of negatives each."""
     folder = tmp_path_factory.mktemp("ml-100k")
     made = {}
-    # Of all clicks of MovieLens-100k, compiled plans take half the time.
-    compiled = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
-    before = {name: spark.conf.get(name) for name in compiled}
-    for name, value in compiled.items():
-        spark.conf.set(name, value)
     for name, options in OPTIONS.items():
         paths = [f"{side}.path={ml_100k / side}.parquet" for side in ("clicks", "items", "users")]
         given = [*paths, f"output.path={folder / name}", "negatives.epochs=1", *options]
         config = configuration.load(Config, ROOT / "pipelines/examples/ml-100k.yaml", given)
         made[name] = job.run(spark, config, False, Progress(io.StringIO(), live=False))
-    for name, value in before.items():
-        spark.conf.set(name, value)
     return made
 
 

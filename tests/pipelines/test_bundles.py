@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import bundles
-from pipelines.plan import range_of, signed
+from pipelines.plan import NO_CLICK, range_of, signed
 
 SHARDS, EPOCHS, RANGES, CLASSES = 2, 2, 5, (1, 2, 4)
 
@@ -46,7 +46,7 @@ def clicks(layout: str, count: int, seed: int) -> pa.RecordBatch:
     if layout == "sequence":
         columns["position"] = position.astype(np.int32)
     rows = pa.table(columns)
-    nothing = {"part": [0], "place": [bundles.NO_CLICK], "told": [b"expected"]}
+    nothing = {"part": [0], "place": [NO_CLICK], "told": [b"expected"]}
     last = pa.table(
         {
             name: pa.array(nothing.get(name, [None]), kind)
@@ -82,7 +82,7 @@ def test_each_shard_has_its_clicks_in_their_order(layout, monkeypatch):
         opened = pa.Table.from_batches(bundles.opened(iter(batches), rows.schema)).to_pylist()
         assert {row["part"] for row in opened} == {part}
         if part == 0:
-            assert (opened[0]["place"], opened[0]["told"]) == (bundles.NO_CLICK, b"expected")
+            assert (opened[0]["place"], opened[0]["told"]) == (NO_CLICK, b"expected")
         keys = [(row["place"], row["order"], row.get("position", 0)) for row in opened if row["place"] >= 0]
         assert keys == sorted(keys)
         found += opened

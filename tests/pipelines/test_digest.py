@@ -1,5 +1,7 @@
 """The same inputs, configuration and seed give the same content_digest, however the work is cut up."""
 
+from contextlib import ExitStack
+
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -15,18 +17,10 @@ PARALLELISM = {
 
 
 @pytest.fixture
-def settings(spark):
+def settings(changed):
     """Changes settings of the session for one test."""
-    before: dict = {}
-
-    def change(**changed):
-        for name, value in changed.items():
-            before.setdefault(name, spark.conf.get(name))
-            spark.conf.set(name, value)
-
-    yield change
-    for name, value in before.items():
-        spark.conf.set(name, value)
+    with ExitStack() as inside:
+        yield lambda **given: inside.enter_context(changed(given))
 
 
 def scattered(jobs, world, parts, backwards):

@@ -216,7 +216,7 @@ def test_what_is_left_out_is_counted(found, logs):
     assert figures["column"]["unknown"] <= sum(i == 25 for i in ids)
 
 
-def test_partitions_files_and_their_order_do_not_matter(spark, logs, found, tmp_path):
+def test_partitions_files_and_their_order_do_not_matter(spark, changed, logs, found, tmp_path):
     table = pq.read_table(logs.paths["clicks"])
     shuffled = table.take(pa.array(np.random.default_rng(1).permutation(table.num_rows)))
     (tmp_path / "clicks").mkdir()
@@ -224,12 +224,8 @@ def test_partitions_files_and_their_order_do_not_matter(spark, logs, found, tmp_
         pq.write_table(shuffled.slice(at * 100, 100), tmp_path / "clicks" / f"{at}.parquet")
     document = logs.document(tmp_path / "out")
     document["clicks"]["path"] = str(tmp_path / "clicks")
-    before = spark.conf.get("spark.sql.shuffle.partitions")
-    spark.conf.set("spark.sql.shuffle.partitions", "5")
-    try:
+    with changed({"spark.sql.shuffle.partitions": "5"}):
         rows, used = lists_of(spark, document)
-    finally:
-        spark.conf.set("spark.sql.shuffle.partitions", before)
     assert sorted(rows) == sorted(found[0])
     assert used.given == found[1].given
 

@@ -221,13 +221,9 @@ def test_items_are_counted_by_all_training_clicks(capped, log, read_records):
 
 
 @pytest.mark.spark
-def test_blocks_hold_the_same_examples_for_any_partitioning(spark, jobs, document, capped, read_clicks):
-    before = spark.conf.get("spark.sql.shuffle.partitions")
-    spark.conf.set("spark.sql.shuffle.partitions", "5")
-    try:
+def test_blocks_hold_the_same_examples_for_any_partitioning(spark, changed, jobs, document, capped, read_clicks):
+    with changed({"spark.sql.shuffle.partitions": "5"}):
         blocks = jobs.run(spark, document(layout={"kind": "block", "clicks": 16}))
-    finally:
-        spark.conf.set("spark.sql.shuffle.partitions", before)
 
     def plain(dataset):
         return sorted((c["epoch"], c["time"], c["weight"], [x["index"] for x in c["candidates"]],
