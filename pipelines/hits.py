@@ -110,7 +110,7 @@ def _of_all(exclusion: Exclusion, found: Windows, pools: Ints, pool: Ints) -> It
     """The same for whatever is excluded, some windows at a time."""
     size = max(1, PAIRS // pools.shape[1])
     for begin, end in whole_runs(found.lengths, size):
-        some = found.part(begin, end)
+        some = found.some(slice(begin, end))
         row, window = some.rows, np.repeat(np.arange(begin, end), some.lengths)
         hit = exclusion.excluded(row[:, None], pools[pool[window]]).T
         same = np.append(window[1:] == window[:-1], False)  # the next click is of the same window

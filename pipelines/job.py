@@ -8,7 +8,9 @@ Each step is a transform with a name; what it costs and why it is there is told 
 """
 
 import dataclasses
+import functools
 from contextlib import ExitStack
+from itertools import starmap
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ from pipelines import (
     bundles,
     engine,
     given,
+    heavy_users,
     inputs,
     intake,
     kind,
@@ -37,6 +40,7 @@ from pipelines.assembly import assembled, plan_for, stored_vocabularies
 from pipelines.catalogues import ClickCounts, Items
 from pipelines.config import Config
 from pipelines.given import Keys, Lists
+from pipelines.heavy_users import Share
 from pipelines.inheritance import Inherited
 from pipelines.intake import Beside, ClickIntake, MarkedClicks
 from pipelines.item_source import source_of
@@ -84,6 +88,9 @@ def run(
             spark, "users", "reading users, building vocabularies",
             lambda: with_user_features(spark, config, clicks, publication, used, kept, inherited),
         )  # fmt: skip
+        heavy_found = engine.meanwhile(
+            spark, "users", "finding users of very many clicks", lambda: heavy_users.found(clicks, sum(counts.totals))
+        )
         with progress.step("catalogue", "encoding items") as step:
             catalogue = items.catalogue(clicks, counts, used.time_unit)
             step.result = f"{catalogue.figures.clicked:,} items clicked"
@@ -97,7 +104,8 @@ def run(
             stored_items, items_digest = catalogue.item_split(plan)
             if before is not None:
                 appending.check_inputs(before, used, plan.record, items_digest, vocabularies)
-            plan = dataclasses.replace(plan, ranges=bundles.ranges(plan, max(counts.totals)))
+            shared = {} if plan.partitions else heavy_found()
+            plan = dataclasses.replace(plan, ranges=bundles.ranges(plan, max(counts.totals)), heavy_users=shared)
             if plan.record.layout != "row":
                 inside = taken.written(plan.record.layout)
                 boundaries = blocks.store_boundaries(clicks, plan, inside, publication.work)
@@ -219,12 +227,15 @@ def with_user_features(
 
 def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     """Writes all shards; one row each of `records.RESULT`. The driver sees nothing that grows with the clicks."""
-    source = source_of(plan)
-    draw = source.asking(lambda batches: negatives.with_negatives(batches, plan))
+    source, rows = source_of(plan), negatives.row_schema(plan)
+
+    def drawn(some: DataFrame, share: Share | None) -> DataFrame:
+        task = source.asking(lambda batches: negatives.with_negatives(batches, plan, share))
+        return blocks.by_user(source.joined(some)).mapInArrow(task, source.schema(rows))
+
+    parts = heavy_users.parted(clicks.drop(*plan.constant), plan.heavy_users)
+    answered = source.answered(functools.reduce(DataFrame.union, starmap(drawn, parts)))
+    ordered = answered.repartitionById(plan.parts, "part").sortWithinPartitions(*source.order)
     write = source.telling(lambda batches: records.written(batches, plan), negatives.arrow_schema(plan))
-    drawn = blocks.by_user(source.joined(clicks.drop(*plan.constant))).mapInArrow(
-        draw, source.schema(negatives.row_schema(plan))
-    )
-    ordered = source.answered(drawn).repartitionById(plan.parts, "part").sortWithinPartitions(*source.order)
     with batches.of_rows(clicks.sparkSession, batches.row_bytes(plan, clicks)):
         return ordered.mapInArrow(write, records.RESULT).toArrow()

@@ -17,6 +17,7 @@ from pipelines import encoding, exclusion, history, hits, mapped_files
 from pipelines.blocks import USER_CLICKS, placed
 from pipelines.encoding import Fragments
 from pipelines.grouping import whole_users
+from pipelines.heavy_users import Share
 from pipelines.history import Ranges
 from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.parts import Ledger, composition, lists_of
@@ -80,14 +81,19 @@ def row_schema(plan: Plan) -> str:
     return ", ".join(f"`{name}` {kind}" for name, kind in columns_of(plan).items())
 
 
-def with_negatives(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
-    """Rows of `row_schema` for clicks sorted by user and time; one last row holds the expected draws of this task."""
+def with_negatives(
+    batches: Iterable[pa.RecordBatch], plan: Plan, share: Share | None = None
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Rows of `row_schema` for clicks sorted by user and time; one last row holds the expected draws of this task.
+
+    share: of each user's clicks, those that are drawn for; None for all.
+    """
     source = source_of(plan)
     ledger = Ledger.of(plan, source.catalogue)
     expected = np.zeros(ledger.expected_size)
     for shown in whole_users(batches, USER_CLICKS):
         table = with_constant(shown, plan.constant)
-        users = _UserClicks(table, plan, source.met_by(table))
+        users = _UserClicks(table, plan, source.met_by(table), share)
         for step in users.steps():
             yield users.emitted(*step)
         if plan.record.per == "click":  # a pool is drawn without exclusion; the writing task knows how many there are
@@ -98,7 +104,7 @@ def with_negatives(batches: Iterable[pa.RecordBatch], plan: Plan) -> Iterator[pa
 class _UserClicks:
     """All clicks of some whole users, with what is derived from them once for all sets of negatives."""
 
-    def __init__(self, table: pa.Table, plan: Plan, catalogue: ItemsAtHand) -> None:
+    def __init__(self, table: pa.Table, plan: Plan, catalogue: ItemsAtHand, share: Share | None) -> None:
         self.plan, self.catalogue, self.proposal = plan, catalogue, catalogue.proposal
         self.users = table["user"].chunk(0)
         self.time = table["time"].to_numpy()
@@ -109,6 +115,7 @@ class _UserClicks:
         self.index = catalogue.indices(self.item)
         ranges = history.ranges(self.users, self.time, plan.ties)  # type: ignore[arg-type]
         self.ranges, self.latest = ranges, ranges.latest(plan.record.history_length)
+        self.mine = np.ones(len(table), bool) if share is None else share.mine(ranges.start, self.users, self.click_key)
         self.exclusion = exclusion.of_clicks(
             table, plan.exclude, ranges, self.item, catalogue.index_of_number, catalogue.availability, plan.session_gap
         )
@@ -144,7 +151,7 @@ class _UserClicks:
 
     def expected(self, ledger: Ledger) -> npt.NDArray[np.float64]:
         """What the training clicks' draws are expected to be, over all sets, after exclusion; and what was refused."""
-        drawable = (self.split == TRAIN) & self.drawable
+        drawable = (self.split == TRAIN) & self.drawable & self.mine
         allowed = 1 - self.excluded / self.proposal.one
         times = np.where(drawable, np.sum([self.examples(epoch) for epoch in self.plan.drawn_epochs], axis=0), 0.0)
         if self.quotas is not None:
@@ -168,7 +175,7 @@ class _UserClicks:
             size = max(1, CANDIDATES // (record.negatives + record.history_length))
             for epoch in self.plan.drawn_epochs if split == TRAIN else (0,):
                 held_out = (self.split == split) & (self.weight > 0)
-                rows = np.flatnonzero(self.examples(epoch) if split == TRAIN else held_out)
+                rows = np.flatnonzero(self.mine & (self.examples(epoch) if split == TRAIN else held_out))
                 for begin in range(0, len(rows), size):
                     yield int(split), epoch, rows[begin : begin + size], None
 
@@ -181,8 +188,9 @@ class _UserClicks:
         size = max(1, CANDIDATES // (self.plan.record.negatives + self.plan.record.window))
         for epoch in self.plan.drawn_epochs:
             found = windows(self.ranges.start, self.split == TRAIN, self.click_key, self.plan, epoch)
-            for begin in range(0, len(found), size):
-                some = found.part(begin, begin + size)
+            mine = np.flatnonzero(self.mine[found.begin])
+            for begin in range(0, len(mine), size):
+                some = found.some(mine[begin : begin + size])
                 yield TRAIN, epoch, some.rows, some
 
     def emitted(self, split: int, epoch: int, rows: Ints, found: Windows | None) -> pa.RecordBatch:

@@ -3,7 +3,8 @@
 No Spark, no pydantic and no handle to anything: a task reads the catalogue by its path and derives all else.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Plan:
     catalogue: a path. partitions: how many the catalogue is cut into; 0 for one that is mapped as a whole.
     constant: columns that say the same of every click; see `split.constant`.
     ranges: how many the order of a shard is cut into, of which a task that writes holds one.
+    heavy_users: how many tasks share each user of very many clicks; see `pipelines.heavy_users`.
     """
 
     root: str
@@ -56,6 +58,7 @@ class Plan:
     partitions: int = 0
     constant: tuple[str, ...] = ()
     ranges: int = 1
+    heavy_users: Mapping[Any, int] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[int, ...]:

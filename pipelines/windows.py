@@ -41,10 +41,9 @@ class Windows:
         """[clicks] rows of all windows, one window after the other."""
         return Ranges(self.begin, self.end).rows
 
-    def part(self, begin: int, end: int) -> "Windows":
-        """Some of them, [begin, end)."""
-        some = slice(begin, end)
-        return Windows(self.begin[some], self.end[some], self.order[some], self.kind[some])
+    def some(self, which: Ints | slice) -> "Windows":
+        """Those of these numbers."""
+        return Windows(self.begin[which], self.end[which], self.order[which], self.kind[which])
 
 
 def windows(first: Ints, train: npt.NDArray[np.bool_], click_key: Ints, plan: Plan, epoch: int) -> Windows:

@@ -127,7 +127,7 @@ def test_runs_of_a_long_window_are_few():
 @pytest.mark.parametrize("exclude", EXCLUDED | FLEETING)
 def test_no_windows_have_no_runs(exclude):
     prefixes, found = random_world(1, "order", exclude)
-    flat, counts = hits.runs(prefixes, found.part(0, 0), np.zeros((0, 5), np.int64), np.zeros(0, np.int64))
+    flat, counts = hits.runs(prefixes, found.some(slice(0)), np.zeros((0, 5), np.int64), np.zeros(0, np.int64))
     assert (len(flat), len(counts)) == (0, 0)
 
 
@@ -140,7 +140,7 @@ def test_a_step_of_windows_says_the_same_as_all_of_them(ties, exclude, monkeypat
     pools, pool = pools_of(5, 3, 5, True), np.arange(len(found)) % 3
     flat, counts = hits.runs(prefixes, found, pools, pool)
     parts = [
-        hits.runs(prefixes, found.part(begin, begin + 4), pools, pool[begin : begin + 4])
+        hits.runs(prefixes, found.some(slice(begin, begin + 4)), pools, pool[begin : begin + 4])
         for begin in range(0, len(found), 4)
     ]
     assert np.concatenate([part[0] for part in parts]).tolist() == flat.tolist()

@@ -54,6 +54,13 @@ def test_rows_cross_twice(shuffles, document):
     assert shuffles(document()) == Counter(SMALL | BY_USER | TO_SHARDS)
 
 
+def test_heavy_users_cost_none(shuffles, document, monkeypatch):
+    monkeypatch.setattr("pipelines.heavy_users.SHARE", 2)
+    monkeypatch.setattr("pipelines.heavy_users.SAMPLE", 1)
+    # Who they are is told, and their shares are read, by clicks that are kept by user.
+    assert shuffles(document()) == Counter(SMALL | BY_USER | TO_SHARDS)
+
+
 def test_blocks_cost_their_boundaries_and_users_small_ones(shuffles, world_job):
     found = shuffles(world_job(layout={"kind": "block", "clicks": 32}))
     # Users checked by reason, told from each other by key, and those without a row counted.

@@ -67,7 +67,7 @@ def test_windows_are_placed_by_their_first_click_and_classed_by_their_length(use
     for begin, end, kind in zip(found.begin, found.end, found.kind, strict=True):
         assert end - begin <= classes[kind]
         assert kind == 0 or end - begin > classes[kind - 1]
-    half = found.part(1, 3)
+    half = found.some(slice(1, 3))
     assert len(half) == len(found.begin[1:3])
     assert pieces(half.begin, half.end) == pieces(found.begin, found.end)[1:3]
     assert (half.order == found.order[1:3]).all()
