@@ -38,8 +38,8 @@ from schemas.record import Field
 from schemas.table import Table
 
 if TYPE_CHECKING:  # a task needs no pydantic
-    from pipelines.config import Features
     from pipelines.inheritance import Inherited
+    from pipelines.input_config import Features
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from pipelines import period
-from pipelines.config import Clicks, ImpressionTable, Input, Items, Users
+from pipelines.input_config import Clicks, ImpressionTable, Input, Items, Users
 from pipelines.session import ENGINE_ERRORS, cause
 from schemas.errors import ConfigurationError, DataError
 from schemas.features import FeatureSpec

@@ -14,9 +14,10 @@ from pyspark.storagelevel import StorageLevel
 from pipelines import given, inputs, listed, mined
 from pipelines import users as user_side
 from pipelines.catalogues import ClickCounts
-from pipelines.config import Clicks, Config, ImpressionTable
+from pipelines.config import Config
 from pipelines.duration import in_unit
 from pipelines.given import Keys, Lists
+from pipelines.input_config import Clicks, ImpressionTable
 from pipelines.period import Period
 from pipelines.split import SPLITS, constant, constant_values, with_split
 from schemas.errors import DataError

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 
 from pipelines import engine, words
 from pipelines.config import Config
+from pipelines.config_rules import mapped_alone
 
 SAMPLE = 1_000  # items
 EXPANDED = 32  # no table is so much larger in memory than in its files
@@ -66,8 +67,8 @@ def chosen(config: Config, rows: DataFrame) -> Kept:
         return Kept(0, "catalogue mapped", doubt)
     if size <= most:
         return Kept(0, f"catalogue mapped (auto: {told})")
-    if config.mapped_alone:
-        return Kept(0, f"catalogue mapped (auto: {told}, but {config.mapped_alone[0]} needs a mapped one)", doubt)
+    if needs := mapped_alone(config):
+        return Kept(0, f"catalogue mapped (auto: {told}, but {needs[0]} needs a mapped one)", doubt)
     return Kept(parts, f"catalogue partitioned into about {parts:,} (auto: {told})")
 
 

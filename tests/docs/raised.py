@@ -21,9 +21,9 @@ CODES = {
 }  # fmt: skip
 # Where a ValueError, and what is put into a list of problems, is a problem of somebody's configuration.
 GRAMMARS = {
-    "schemas/configuration.py", "schemas/features.py", "pipelines/config.py", "pipelines/duration.py",
-    "pipelines/mining.py", "pipelines/sources/truth.py", "trainer/config.py", "trainer/loss_config.py",
-    "trainer/variants.py",
+    "schemas/configuration.py", "schemas/features.py", "pipelines/config.py", "pipelines/config_rules.py",
+    "pipelines/input_config.py", "pipelines/negatives_config.py", "pipelines/duration.py", "pipelines/mining.py",
+    "pipelines/sources/truth.py", "trainer/config.py", "trainer/loss_config.py", "trainer/variants.py",
 }  # fmt: skip
 Names = Mapping[str, list[ast.expr]]
 

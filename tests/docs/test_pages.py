@@ -14,8 +14,9 @@ import click
 import pytest
 import yaml
 
-from pipelines.config import STRATEGIES, Config
+from pipelines.config import Config
 from pipelines.days import for_date
+from pipelines.negatives_config import STRATEGIES
 from schemas import configuration
 from tests.docs import kept, pages
 from tests.docs.pages import ROOT

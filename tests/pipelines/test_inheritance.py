@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines import catalogue, encoding, inheritance
-from pipelines.config import Config, Features
+from pipelines.config import Config
+from pipelines.input_config import Features
 from pipelines.mapped import MappedCatalogue, with_proposal
 from pipelines.tallies import Cells
 from schemas import configuration

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import history, inputs
-from pipelines.config import Clicks, Items, TimeSplit, Users
+from pipelines.config import TimeSplit
+from pipelines.input_config import Clicks, Items, Users
 from pipelines.split import with_split
 from schemas.errors import ConfigurationError, DataError
 from schemas.features import Buckets, Plain, Vocabulary
@@ -178,7 +179,7 @@ def test_items_and_users_that_do_not_fit_are_an_error_that_names_the_option(spar
 )
 def test_a_feature_of_the_wrong_type_is_an_error(spec, column, message):
     from pipelines import catalogue
-    from pipelines.config import Features
+    from pipelines.input_config import Features
 
     table = pa.table({"key": pa.array([1]), "title": pa.array([""]), "f": column})
     with pytest.raises(DataError, match=f"'f'.*{message}"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import Config
+from pipelines.config_rules import mapped_alone
 from pipelines.days import for_date
 from schemas.configuration import load
 from schemas.errors import ConfigurationError
@@ -152,7 +153,7 @@ def test_what_a_partitioned_catalogue_does_not_serve_is_refused_in_one_line_and_
     assert f"catalogue.kind: partitioned does not serve {option}; {advice}" in str(error.value)
     assert error.value.exit_code == 2
     for other in ("mapped", "auto"):
-        assert option in load(Config, ML, [*overrides, f"catalogue.kind={other}"]).mapped_alone
+        assert option in mapped_alone(load(Config, ML, [*overrides, f"catalogue.kind={other}"]))
 
 
 def test_a_partitioned_catalogue_serves_the_rest():
@@ -160,7 +161,7 @@ def test_a_partitioned_catalogue_serves_the_rest():
         mixed("{log_uniform: {}, share: 0.5}"), "negatives.exclude=[history, user]", "negatives.shortage=mask",
         "layout={kind: row}", "examples.per_user=3", "catalogue.kind=partitioned",
     ]  # fmt: skip
-    assert load(Config, ML, overrides).mapped_alone == []
+    assert mapped_alone(load(Config, ML, overrides)) == []
 
 
 def test_what_is_wrong_with_a_sequence_is_said_at_once():
@@ -196,12 +197,12 @@ def test_sequences_draw_different_items_unless_told_otherwise(overrides, unique)
 
 
 def test_only_one_distribution_for_all_clicks_goes_without_replacement(monkeypatch):
-    from pipelines import config
+    from pipelines import config_rules
 
     overrides = ["layout={kind: block}", "negatives.per=click", "negatives.unique=true"]
     overrides.append("negatives.proposal={popularity: {}}")
     assert load(Config, ML, overrides).unique is True
-    monkeypatch.setattr(config, "CATALOGUE_WIDE", ("uniform",))  # as if popularity drew from a click's own list
+    monkeypatch.setattr(config_rules, "CATALOGUE_WIDE", ("uniform",))  # as if popularity drew from a click's own list
     with pytest.raises(ConfigurationError, match=r"negatives\.unique: popularity draws for each click"):
         load(Config, ML, overrides)
 
