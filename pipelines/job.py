@@ -89,8 +89,9 @@ def run(
             lambda: with_user_features(spark, config, clicks, publication, used, kept, inherited),
         )  # fmt: skip
         heavy_found = engine.meanwhile(
-            spark, "users", "finding users of very many clicks", lambda: heavy_users.found(clicks, sum(counts.totals))
-        )
+            spark, "users", "looking for users of very many clicks",
+            lambda: {} if items.kept.parts else heavy_users.found(clicks, sum(counts.totals)),
+        )  # fmt: skip
         with progress.step("catalogue", "encoding items") as step:
             catalogue = items.catalogue(clicks, counts, used.time_unit)
             step.result = f"{catalogue.figures.clicked:,} items clicked"
@@ -104,8 +105,8 @@ def run(
             stored_items, items_digest = catalogue.item_split(plan)
             if before is not None:
                 appending.check_inputs(before, used, plan.record, items_digest, vocabularies)
-            shared = {} if plan.partitions else heavy_found()
-            plan = dataclasses.replace(plan, ranges=bundles.ranges(plan, max(counts.totals)), heavy_users=shared)
+            cut = bundles.ranges(plan, max(counts.totals))
+            plan = dataclasses.replace(plan, ranges=cut, heavy_users=heavy_found())
             if plan.record.layout != "row":
                 inside = taken.written(plan.record.layout)
                 boundaries = blocks.store_boundaries(clicks, plan, inside, publication.work)
