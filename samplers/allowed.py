@@ -1,10 +1,11 @@
 """Draws of what is not excluded: from the proposal conditioned on each click's allowed items, exactly.
 
 A refused draw is repeated with the slot's next number, among little more than what is on offer (`samplers.on_offer`)
-where less than half of a catalogue that comes and goes is left; after `REDRAWS` of them (a user who knows nearly
-everything) the slot is drawn by inversion over what remains (`samplers.remaining`). Cost: a draw and a look-up a slot,
-1 / (1 - excluded mass) of them on average, at most `REDRAWS`, and n log n for the inversion of n slots, also of one
-user. Only where a catalogue comes and goes, by times and not by runs of rows, does it list what each click excludes.
+where less than half of a catalogue that comes and goes is left, or than what is left to a user of thousands of clicks
+(`samplers.anchored`); after `REDRAWS` of them (a user who knows nearly everything) the slot is drawn by inversion over
+what remains (`samplers.remaining`). Cost: a draw and a look-up a slot, 1 / (1 - excluded mass) of them on average, at
+most `REDRAWS`, and n log n for the inversion of n slots, also of one user. Only where a catalogue comes and goes, by
+times and not by runs of rows, does it list what each click excludes.
 """
 
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from samplers import remaining, rng
+from samplers import anchored, remaining, rng
 from samplers.availability import Availability
 from samplers.inversion import Positions
 from samplers.on_offer import OnOffer
@@ -39,6 +40,11 @@ class Refusing(Protocol):
 
     @property
     def times(self) -> Ints: ...
+
+    @property
+    def start(self) -> Ints: ...
+
+    def known(self, row: int) -> Ints: ...
 
     def runs(self) -> list[Spans]: ...
 
@@ -79,6 +85,10 @@ def draw_allowed(
             rare = np.flatnonzero(excluded_mass[owner] > proposal.one // 2)
             uniform, time = rng.uniforms(keys[owner[rare]], counters[rare]), exclusion.times[rows]
             flat[open_slots[rare]] = _on_offer(exclusion.availability, proposal.mass, time, owner[rare], uniform)
+        elif (worth := anchored.worth(proposal.one, exclusion, rows[owner], excluded_mass[owner])).any():
+            rare = np.flatnonzero(worth)
+            uniform = rng.uniforms(keys[owner[rare]], counters[rare])
+            flat[open_slots[rare]] = anchored.draw(proposal, exclusion, rows[owner[rare]], uniform)
         open_slots = open_slots[exclusion.excluded(rows[owner], flat[open_slots])]
     if len(open_slots):
         owner, slot = np.divmod(open_slots, count)

@@ -74,6 +74,16 @@ class Exclusion:
         out[light] = self._found(start[light], item[light])
         return out
 
+    def known(self, row: int) -> Ints:
+        """The items of the history of one click, which are excluded for it and all later ones of its user; rising."""
+        if not self.history:
+            return np.zeros(0, np.int64)
+        pairs, first, _ = self._index
+        begin, end, keys = pairs.of(self.start[[row]], self.items)
+        some = slice(int(begin[0]), int(end[0]))
+        items: Ints = keys[some][first[some] < self.end[row]] % self.items
+        return items
+
     def known_from(self, row: Ints) -> Ints:
         """The first row whose history reaches the click at `row`; maybe one of the next user's."""
         return np.searchsorted(self.end, row, side="right")

@@ -59,6 +59,15 @@ class PlacedExclusion:
         """See `Exclusion.times`."""
         return self.among.times
 
+    @property
+    def start(self) -> Ints:
+        """See `Exclusion.start`."""
+        return self.among.start
+
+    def known(self, row: int) -> Ints:
+        """See `Exclusion.known`: items of the table."""
+        return self.among.known(row)
+
     def excluded(self, row: Ints, position: Positions) -> Bools:
         """[of the positions' shape] whether each falls on an item that may not be drawn for the click beside it."""
         return self.among.excluded(row, self.table.items(position))

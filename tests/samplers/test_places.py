@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samplers import allowed, rng
+from samplers import allowed, anchored, rng
 from samplers.allowed import draw_allowed
 from samplers.exclusion import Exclusion
 from samplers.inversion import of_mass
@@ -27,9 +27,11 @@ def strategy():
     return proposal([("popularity", 1.0, {"exponent": 0.9})], counts)
 
 
-@pytest.mark.parametrize("redraws", [1, 3, allowed.REDRAWS])
-def test_what_is_drawn_does_not_depend_on_which_items_are_at_hand(strategy, redraws, monkeypatch):
+@pytest.mark.parametrize(("redraws", "anchor"), [(1, 100), (3, 100), (allowed.REDRAWS, 100), (allowed.REDRAWS, 4)])
+def test_what_is_drawn_does_not_depend_on_which_items_are_at_hand(strategy, redraws, anchor, monkeypatch):
     monkeypatch.setattr(allowed, "REDRAWS", redraws)  # 1 leaves all refused draws to the inversion
+    monkeypatch.setattr(anchored, "EVERY", anchor)
+    monkeypatch.setattr(anchored, "SHARE", 1)
     item = np.random.default_rng(3).choice(ITEMS, 30, p=np.r_[np.full(8, 0.1), np.full(292, 0.2 / 292)])
     everything = history_of(item, ITEMS)
     rows, keys = np.arange(30), rng.keyed(2, np.arange(30))
