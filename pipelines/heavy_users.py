@@ -8,7 +8,6 @@ Where a catalogue is partitioned nothing is shared: there the clicks that tasks 
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,33 +23,32 @@ MOST = 64  # tasks a user, as each is a piece of Spark's plan
 SAMPLE = 64
 
 
-@dataclass(frozen=True)
-class Share:
-    """What a task draws for: share `number` of the clicks of each user, which are cut into as many as `of` says."""
+def in_share(
+    number: int, of: Mapping[Any, int], first: Ints, user: pa.Array, click_key: Ints
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """[n] whether each click is in this share of its user's: by chance, as later ones, before which more is known, take
+    longer.
 
-    number: int
-    of: Mapping[Any, int]
-
-    def mine(self, first: Ints, user: pa.Array, click_key: Ints) -> npt.NDArray[np.bool_]:
-        """[n] whether each click is in the share: by chance, as later ones take longer, of a user who knows more.
-
-        Args:
-          first: [n] the row of each click's user's first click; clicks are sorted by user.
-        """
-        starts, owner = np.unique(first, return_inverse=True)
-        shares = np.array([self.of[user[int(start)].as_py()] for start in starts], np.uint64)
-        mine: npt.NDArray[np.bool_] = click_key.view(np.uint64) % shares[owner] == self.number
-        return mine
+    Args:
+      of: how many shares each user has. first: [n] the row of the first click of each click's user; clicks are sorted
+        by user.
+    """
+    starts, owner = np.unique(first, return_inverse=True)
+    shares = np.array([of[user[int(start)].as_py()] for start in starts], np.uint64)
+    mine: npt.NDArray[np.bool_] = click_key.view(np.uint64) % shares[owner] == number
+    return mine
 
 
-def parted(clicks: DataFrame, of: Mapping[Any, int]) -> Iterator[tuple[DataFrame, Share | None]]:
-    """(clicks, the share of them that is drawn for): all but those of heavy users, then these users share by share."""
+def parted(clicks: DataFrame, of: Mapping[Any, int]) -> Iterator[tuple[DataFrame, int | None]]:
+    """(clicks, the number of the share of them that is drawn for, None for all): those of all but heavy users, then
+    those of heavy users share by share.
+    """
     if not of:
         yield clicks, None
         return
     yield clicks.where(~F.col("user").isin(*of)), None
     for number in range(max(of.values())):
-        yield clicks.where(F.col("user").isin(*[user for user in of if of[user] > number])), Share(number, of)
+        yield clicks.where(F.col("user").isin(*[user for user in of if of[user] > number])), number
 
 
 def found(clicks: DataFrame, count: int) -> dict[Any, int]:

@@ -40,7 +40,6 @@ from pipelines.assembly import assembled, plan_for, stored_vocabularies
 from pipelines.catalogues import ClickCounts, Items
 from pipelines.config import Config
 from pipelines.given import Keys, Lists
-from pipelines.heavy_users import Share
 from pipelines.inheritance import Inherited
 from pipelines.intake import Beside, ClickIntake, MarkedClicks
 from pipelines.item_source import source_of
@@ -230,7 +229,7 @@ def write_records(clicks: DataFrame, plan: Plan) -> pa.Table:
     """Writes all shards; one row each of `records.RESULT`. The driver sees nothing that grows with the clicks."""
     source, rows = source_of(plan), negatives.row_schema(plan)
 
-    def drawn(some: DataFrame, share: Share | None) -> DataFrame:
+    def drawn(some: DataFrame, share: int | None) -> DataFrame:
         task = source.asking(lambda batches: negatives.with_negatives(batches, plan, share))
         return blocks.by_user(source.joined(some)).mapInArrow(task, source.schema(rows))
 

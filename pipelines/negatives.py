@@ -17,7 +17,7 @@ from pipelines import encoding, exclusion, history, hits, mapped_files
 from pipelines.blocks import USER_CLICKS, placed
 from pipelines.encoding import Fragments
 from pipelines.grouping import whole_users
-from pipelines.heavy_users import Share
+from pipelines.heavy_users import in_share
 from pipelines.history import Ranges
 from pipelines.item_source import ItemsAtHand, source_of
 from pipelines.parts import Ledger, composition, lists_of
@@ -82,11 +82,11 @@ def row_schema(plan: Plan) -> str:
 
 
 def with_negatives(
-    batches: Iterable[pa.RecordBatch], plan: Plan, share: Share | None = None
+    batches: Iterable[pa.RecordBatch], plan: Plan, share: int | None = None
 ) -> Iterator[pa.RecordBatch]:  # fmt: skip
     """Rows of `row_schema` for clicks sorted by user and time; one last row holds the expected draws of this task.
 
-    share: of each user's clicks, those that are drawn for; None for all.
+    share: of each heavy user's clicks, the share that is drawn for, by its number; None for all clicks.
     """
     source = source_of(plan)
     ledger = Ledger.of(plan, source.catalogue)
@@ -104,7 +104,7 @@ def with_negatives(
 class _UserClicks:
     """All clicks of some whole users, with what is derived from them once for all sets of negatives."""
 
-    def __init__(self, table: pa.Table, plan: Plan, catalogue: ItemsAtHand, share: Share | None) -> None:
+    def __init__(self, table: pa.Table, plan: Plan, catalogue: ItemsAtHand, share: int | None) -> None:
         self.plan, self.catalogue, self.proposal = plan, catalogue, catalogue.proposal
         self.users = table["user"].chunk(0)
         self.time = table["time"].to_numpy()
@@ -115,7 +115,9 @@ class _UserClicks:
         self.index = catalogue.indices(self.item)
         ranges = history.ranges(self.users, self.time, plan.ties)  # type: ignore[arg-type]
         self.ranges, self.latest = ranges, ranges.latest(plan.record.history_length)
-        self.mine = np.ones(len(table), bool) if share is None else share.mine(ranges.start, self.users, self.click_key)
+        self.mine = np.ones(len(table), bool)
+        if share is not None:
+            self.mine = in_share(share, plan.heavy_users, ranges.start, self.users, self.click_key)
         self.exclusion = exclusion.of_clicks(
             table, plan.exclude, ranges, self.item, catalogue.index_of_number, catalogue.availability, plan.session_gap
         )

@@ -30,7 +30,7 @@ STEP = 1 << 16  # draws at a time, so that what lies between two look-ups stays 
 PAIRS = 1 << 22  # excluded items that are listed at a time
 
 
-class Refusing(Protocol):
+class Refusing(anchored.Knowing, Protocol):
     """What may not be drawn, told of what a proposal draws: items (`samplers.exclusion`), or positions
     (`samplers.places`).
     """
@@ -40,11 +40,6 @@ class Refusing(Protocol):
 
     @property
     def times(self) -> Ints: ...
-
-    @property
-    def start(self) -> Ints: ...
-
-    def known(self, row: int) -> Ints: ...
 
     def runs(self) -> list[Spans]: ...
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import heavy_users
-from pipelines.heavy_users import Share
+from pipelines.heavy_users import in_share
 
 
 def test_each_click_is_in_one_share_and_shares_are_alike():
@@ -15,7 +15,7 @@ def test_each_click_is_in_one_share_and_shares_are_alike():
     first = np.repeat([0, 9_000, 13_000], list(counts.values()))
     user = pa.array(np.repeat(list(counts), list(counts.values())))
     keys = rng.integers(-(1 << 63), 1 << 63, len(first))
-    mine = np.array([Share(number, of).mine(first, user, keys) for number in range(5)])
+    mine = np.array([in_share(number, of, first, user, keys) for number in range(5)])
     assert (mine.sum(axis=0) == 1).all()
     for name, pieces in of.items():
         sizes = mine[:, np.array(user.to_pylist()) == name].sum(axis=1)
