@@ -1,6 +1,7 @@
 """A folder is the same few verbs, whether it lies on a disk, on S3, or on any other file system of pyarrow's."""
 
 import gzip
+import os
 import subprocess
 import sys
 import threading
@@ -48,6 +49,41 @@ def test_what_is_written_is_there(folder):
         assert file.read() == b"second one"
     assert folder.name == "folder"
     assert folder.location("a/b.txt") == f"{folder}/a/b.txt"
+
+
+def test_written_bytes_go_to_the_disk_as_they_come_and_out_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_SENT_TOGETHER", 1000)
+    told, kept = [], 0
+    advise = os.posix_fadvise
+    monkeypatch.setattr(os, "posix_fadvise", lambda *advice: (told.append(advice[1:]), advise(*advice)))
+    writer = storage.folder(tmp_path).writer("some")
+    for number, size in enumerate((1, 999, 1500, 700, 40_000)):
+        writer.write(np.full(size, number, np.uint8))
+        kept += size
+        ends = [begin + count for begin, count, _ in told]
+        assert kept - max(ends, default=0) < 1000
+    begins = [begin for begin, _, _ in told]
+    assert begins == [0, 0, 500]  # what was on its way before is let go of with the next
+    writer.close()
+    assert told[-1] == (0, kept, os.POSIX_FADV_DONTNEED)
+    assert np.bincount(np.fromfile(tmp_path / "some", np.uint8)).tolist() == [1, 999, 1500, 700, 40_000]
+
+
+@pytest.mark.parametrize("system", ["does not know", "refuses"])
+def test_advice_to_the_system_is_no_more_than_that(tmp_path, monkeypatch, system):
+    def refused(*_):
+        raise OSError(22, "Invalid argument")
+
+    if system == "refuses":
+        monkeypatch.setattr(os, "posix_fadvise", refused)
+    else:
+        monkeypatch.delattr(os, "posix_fadvise")
+    monkeypatch.setattr(storage, "_SENT_TOGETHER", 10)
+    writer = storage.folder(tmp_path).writer("some")
+    for _ in range(5):
+        writer.write(b"123456789")
+    writer.close()
+    assert (tmp_path / "some").read_bytes() == b"123456789" * 5
 
 
 def test_files_are_listed_at_any_depth(folder):
