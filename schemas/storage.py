@@ -170,7 +170,7 @@ class LocalWriter:
 
 
 def _let_go(stream: IO[bytes], begin: int, end: int) -> None:
-    """Has the system write these bytes, and take those out of memory that are written; advice, as far as it knows it."""
+    """Advises the system to write these bytes, and to take those out of memory that are written."""
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
             os.posix_fadvise(stream.fileno(), begin, end - begin, os.POSIX_FADV_DONTNEED)
