@@ -53,9 +53,13 @@ def test_what_is_written_is_there(folder):
 
 def test_written_bytes_go_to_the_disk_as_they_come_and_out_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_SENT_TOGETHER", 1000)
-    told, kept = [], 0
-    advise = os.posix_fadvise
-    monkeypatch.setattr(os, "posix_fadvise", lambda *advice: (told.append(advice[1:]), advise(*advice)))
+    told, kept, original = [], 0, os.posix_fadvise
+
+    def advise(*advice):
+        told.append(advice[1:])
+        original(*advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
     writer = storage.folder(tmp_path).writer("some")
     for number, size in enumerate((1, 999, 1500, 700, 40_000)):
         writer.write(np.full(size, number, np.uint8))
