@@ -56,7 +56,8 @@ def test_an_archive_holds_packages_that_work_where_nothing_is_installed(tmp_path
     assert sizes[0] == (tmp_path / "one.tar.gz").stat().st_size
     with tarfile.open(tmp_path / "one.tar.gz") as archive:
         members = archive.getnames()
-        archive.extractall(tmp_path / "third_party", filter="data")
+    (tmp_path / "third_party").mkdir()
+    subprocess.run(["tar", "-xzf", tmp_path / "one.tar.gz", "-C", tmp_path / "third_party"], check=True)
     assert members == sorted(members)
     code = """
         import sys
